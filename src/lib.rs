@@ -1,0 +1,4 @@
+pub mod clock;
+pub mod identity;
+pub mod secret;
+pub mod session;
