@@ -1,4 +1,5 @@
 pub mod clock;
+pub mod cookie;
 pub mod identity;
 pub mod secret;
 pub mod session;
