@@ -3,3 +3,4 @@ pub mod cookie;
 pub mod identity;
 pub mod secret;
 pub mod session;
+pub mod store;

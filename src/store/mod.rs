@@ -1,0 +1,272 @@
+//! The session store: sessions, the revocation log and the sealed signing keys, in a database.
+//!
+//! One enum, one struct per database, full SQL in each with the same functions in the same order, and one contract suite
+//! over all (`tests/store`). The set of databases is closed, so there is no trait; each speaks its own dialect at the few
+//! places that matter (locks, upserts), so there is no common denominator either.
+//!
+//! What all of them hold:
+//!
+//! - Times come from the caller; the database's clock is never read.
+//! - A state change is one conditional statement whose affected rows are checked, or one transaction. Locks are taken in one
+//!   order: session rows by handle, then the head of the log, then commit. So sequences are given in commit order, and who
+//!   has read sequence *n* has missed none below.
+//! - Nothing waits without a bound: an operation that cannot be done in a few seconds is [`StoreError::Unavailable`].
+//!   After that error of a writing operation, it may or may not have happened; all of them can be repeated.
+//!
+//! Nothing of HTTP here, and nothing of what a sequence or a lease is for: that is the revocation module's.
+
+mod error;
+mod records;
+mod sqlite;
+
+use std::time::Duration;
+
+pub use error::StoreError;
+pub use records::{
+    Ended, LogEntry, LogRead, LoggedReason, Mark, OpenOutcome, ReplicaId, ReplicaRow, Revocation,
+    RevocationReason, Rotation, Sequence, TokenUse,
+};
+
+use crate::clock::Timestamp;
+use crate::identity::UserId;
+use crate::session::{SealedKey, Session, SessionHandle};
+use sqlite::SqliteStore;
+
+/// How much longer than its access tokens a revocation (or an idle session's row) is kept: the clocks of two replicas may
+/// differ by less than this.
+pub const RETENTION_MARGIN: Duration = Duration::from_mins(10);
+
+/// How long a user's last revocation is remembered for the sake of logins that began before it: longer than any login.
+pub const LOGIN_BOUND: Duration = Duration::from_hours(24);
+
+/// The store, whichever database it is; cheap to clone.
+#[derive(Clone, Debug)]
+pub enum SessionStore {
+    Sqlite(SqliteStore),
+}
+
+impl SessionStore {
+    /// Connects to the database that `url` names (`sqlite:PATH`), creates the file if it is missing, and brings the tables up
+    /// to date.
+    pub async fn open(url: &str) -> Result<Self, StoreError> {
+        SqliteStore::open(url).await.map(Self::Sqlite)
+    }
+
+    /// Ends all connections, after the operations that run.
+    pub async fn close(&self) {
+        match self {
+            Self::Sqlite(store) => store.close().await,
+        }
+    }
+
+    // Sessions
+
+    /// Writes the session that a login opens, and ends the one that its browser had.
+    ///
+    /// `known` is the newest sequence that the replica knew when the login's request arrived: if all sessions of the user were
+    /// ended after that, the login is too late.
+    pub async fn open_session(
+        &self,
+        new: &Session,
+        known: Sequence,
+        replaces: Option<SessionHandle>,
+    ) -> Result<OpenOutcome, StoreError> {
+        match self {
+            Self::Sqlite(store) => store.open_session(new, known, replaces).await,
+        }
+    }
+
+    /// The session as it is, over or not.
+    pub async fn session(&self, handle: SessionHandle) -> Result<Option<Session>, StoreError> {
+        match self {
+            Self::Sqlite(store) => store.session(handle).await,
+        }
+    }
+
+    /// Whether the session exists and has not ended by itself: what a replica asks that cannot trust its memory.
+    pub async fn session_is_live(
+        &self,
+        handle: SessionHandle,
+        now: Timestamp,
+    ) -> Result<bool, StoreError> {
+        match self {
+            Self::Sqlite(store) => store.session_is_live(handle, now).await,
+        }
+    }
+
+    /// Exchanges the newest refresh token for its successor; `false` if the session is gone or somebody was faster.
+    pub async fn rotate(&self, rotation: &Rotation) -> Result<bool, StoreError> {
+        match self {
+            Self::Sqlite(store) => store.rotate(rotation).await,
+        }
+    }
+
+    /// Notes that another access token was issued without a rotation; `false` if the session is gone, and then it must not be
+    /// handed out.
+    pub async fn extend(
+        &self,
+        handle: SessionHandle,
+        access_expires_at: Timestamp,
+        now: Timestamp,
+    ) -> Result<bool, StoreError> {
+        match self {
+            Self::Sqlite(store) => store.extend(handle, access_expires_at, now).await,
+        }
+    }
+
+    /// Notes the first use of access tokens, if their generation is still the newest; later ones change nothing.
+    pub async fn note_use(&self, uses: &[TokenUse]) -> Result<(), StoreError> {
+        match self {
+            Self::Sqlite(store) => store.note_use(uses).await,
+        }
+    }
+
+    /// Up to `limit` sessions of the user, ordered by handle, from the one that follows `after`.
+    pub async fn sessions_of_user(
+        &self,
+        user: &UserId,
+        after: Option<SessionHandle>,
+        limit: u32,
+    ) -> Result<Vec<Session>, StoreError> {
+        match self {
+            Self::Sqlite(store) => store.sessions_of_user(user, after, limit).await,
+        }
+    }
+
+    /// Up to `limit` sessions of anyone, ordered by handle, from the one that follows `after`.
+    pub async fn all_sessions(
+        &self,
+        after: Option<SessionHandle>,
+        limit: u32,
+    ) -> Result<Vec<Session>, StoreError> {
+        match self {
+            Self::Sqlite(store) => store.all_sessions(after, limit).await,
+        }
+    }
+
+    /// Replaces what the application keeps with the session; `false` if the session is gone.
+    pub async fn replace_data(
+        &self,
+        handle: SessionHandle,
+        data: &str,
+    ) -> Result<bool, StoreError> {
+        match self {
+            Self::Sqlite(store) => store.replace_data(handle, data).await,
+        }
+    }
+
+    /// Removes up to `limit` sessions that ended by themselves and whose access tokens have expired everywhere; returns how
+    /// many. They are not revoked: nothing needs to be told.
+    pub async fn remove_expired(&self, now: Timestamp, limit: u32) -> Result<u64, StoreError> {
+        match self {
+            Self::Sqlite(store) => store.remove_expired(now, limit).await,
+        }
+    }
+
+    // Revocation
+
+    /// Ends the sessions that are still there, under one sequence. Of those that are not, the answer says from which sequence
+    /// on everyone knows.
+    pub async fn revoke(
+        &self,
+        handles: &[SessionHandle],
+        reason: RevocationReason,
+        now: Timestamp,
+    ) -> Result<Revocation, StoreError> {
+        match self {
+            Self::Sqlite(store) => store.revoke(handles, reason, now).await,
+        }
+    }
+
+    /// Ends all sessions of the user, and the logins that have begun but opened none yet. Always takes a sequence.
+    pub async fn revoke_user(
+        &self,
+        user: &UserId,
+        reason: RevocationReason,
+        now: Timestamp,
+    ) -> Result<Revocation, StoreError> {
+        match self {
+            Self::Sqlite(store) => store.revoke_user(user, reason, now).await,
+        }
+    }
+
+    /// The newest sequence.
+    pub async fn head(&self) -> Result<Sequence, StoreError> {
+        match self {
+            Self::Sqlite(store) => store.head().await,
+        }
+    }
+
+    /// Writes the row of a replica: joins, renews and confirms in one. Committed when this returns.
+    pub async fn renew_replica(
+        &self,
+        id: &ReplicaId,
+        applied: Sequence,
+        lease: Duration,
+    ) -> Result<(), StoreError> {
+        match self {
+            Self::Sqlite(store) => store.renew_replica(id, applied, lease).await,
+        }
+    }
+
+    /// All entries after `applied` and the mark of `applied` itself, in a snapshot taken after the call.
+    pub async fn read_log(&self, applied: Sequence) -> Result<LogRead, StoreError> {
+        match self {
+            Self::Sqlite(store) => store.read_log(applied).await,
+        }
+    }
+
+    /// The rows of all replicas, ordered by id, in a snapshot taken after the call.
+    pub async fn replicas(&self) -> Result<Vec<ReplicaRow>, StoreError> {
+        match self {
+            Self::Sqlite(store) => store.replicas().await,
+        }
+    }
+
+    /// Removes the row of a replica, if `beat` is still its beat (or `None`); returns whether there was one.
+    pub async fn remove_replica(
+        &self,
+        id: &ReplicaId,
+        beat: Option<u64>,
+    ) -> Result<bool, StoreError> {
+        match self {
+            Self::Sqlite(store) => store.remove_replica(id, beat).await,
+        }
+    }
+
+    /// Removes the log entries that no access token needs any more, but never the newest, and forgets revocations of users
+    /// that no login can be older than. Returns the number of log entries.
+    pub async fn prune_log(&self, now: Timestamp) -> Result<u64, StoreError> {
+        match self {
+            Self::Sqlite(store) => store.prune_log(now).await,
+        }
+    }
+
+    // Keys
+
+    /// Of the master key that the store belongs to, if it belongs to one yet.
+    pub async fn master_key_fingerprint(&self) -> Result<Option<[u8; 16]>, StoreError> {
+        match self {
+            Self::Sqlite(store) => store.master_key_fingerprint().await,
+        }
+    }
+
+    /// Makes the store belong to a master key and gives it its first signing key, unless it has them: of two who do it at
+    /// once one succeeds, and both find the same afterwards.
+    pub async fn initialise_keys(
+        &self,
+        fingerprint: [u8; 16],
+        key: &SealedKey,
+    ) -> Result<(), StoreError> {
+        match self {
+            Self::Sqlite(store) => store.initialise_keys(fingerprint, key).await,
+        }
+    }
+
+    /// The signing keys, newest first.
+    pub async fn signing_keys(&self) -> Result<Vec<SealedKey>, StoreError> {
+        match self {
+            Self::Sqlite(store) => store.signing_keys().await,
+        }
+    }
+}

@@ -1,0 +1,174 @@
+//! The store in a SQLite file.
+//!
+//! All writes go through one connection, so that those of one process queue in order instead of polling for the file's
+//! lock; reads have connections of their own and, in WAL mode, wait for no writer. Other processes (the command line, an
+//! overlapping restart) are met at the file's lock, for which `BEGIN IMMEDIATE` waits; a transaction that began with a
+//! read would fail instead. The path must be on a local disk.
+
+mod keys;
+mod revocations;
+mod rows;
+mod sessions;
+
+use std::fs::OpenOptions;
+use std::io;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+use std::time::Duration;
+
+use sqlx::migrate::{MigrateError, Migrator};
+use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
+use sqlx::{ConnectOptions, Connection, Sqlite, SqlitePool, Transaction};
+
+use super::error::StoreError;
+
+/// A SQLite file; cheap to clone.
+#[derive(Clone, Debug)]
+pub struct SqliteStore {
+    write: SqlitePool,
+    read: SqlitePool,
+}
+
+impl SqliteStore {
+    pub(super) async fn open(url: &str) -> Result<Self, StoreError> {
+        let path = path_of(url)?;
+        create_private(path)?;
+        let options = SqliteConnectOptions::new()
+            .filename(path)
+            .busy_timeout(LOCK_WAIT)
+            .foreign_keys(true)
+            .synchronous(SqliteSynchronous::Full)
+            .disable_statement_logging();
+        let write = pool(1)
+            .connect_with(options.clone().journal_mode(SqliteJournalMode::Wal))
+            .await
+            .map_err(classify)?;
+        migrate(&write).await?;
+        let read = pool(READERS)
+            .connect_with(options.pragma("query_only", "on"))
+            .await
+            .map_err(classify)?;
+        Ok(Self { write, read })
+    }
+
+    pub(super) async fn close(&self) {
+        self.read.close().await;
+        self.write.close().await;
+    }
+
+    /// A transaction that has the file's write lock from its beginning.
+    async fn begin(&self) -> Result<Transaction<'static, Sqlite>, StoreError> {
+        self.write
+            .begin_with("BEGIN IMMEDIATE")
+            .await
+            .map_err(classify)
+    }
+}
+
+/// For a lock of the file, and likewise for a connection of the pool.
+const LOCK_WAIT: Duration = Duration::from_secs(2);
+
+const READERS: u32 = 4;
+
+fn path_of(url: &str) -> Result<&Path, StoreError> {
+    let path = url.strip_prefix("sqlite:").ok_or(StoreError::Url)?;
+    let path = path.strip_prefix("//").unwrap_or(path);
+    // SQLite would read the first as a URI and the second as "no file"; neither is one that two connections share.
+    if path.is_empty() || path.starts_with("file:") || path.starts_with(':') || path.contains('\0')
+    {
+        return Err(StoreError::Url);
+    }
+    Ok(Path::new(path))
+}
+
+/// SQLite would create the file with the mode that the umask leaves. Its companions (`-wal`, `-shm`) take the file's mode.
+fn create_private(path: &Path) -> Result<(), StoreError> {
+    let created = OpenOptions::new()
+        .write(true)
+        // Never opens a file that is there: to close it would drop the locks that SQLite has on it (fcntl(2)).
+        .create_new(true)
+        .mode(0o600)
+        .open(path);
+    match created {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(StoreError::Create {
+            path: path.to_owned(),
+            source: error,
+        }),
+        _ => Ok(()),
+    }
+}
+
+fn pool(connections: u32) -> SqlitePoolOptions {
+    SqlitePoolOptions::new()
+        .max_connections(connections)
+        .acquire_timeout(LOCK_WAIT)
+        .idle_timeout(None)
+        .max_lifetime(None)
+        // When SQLite has rolled back by itself (disk full, I/O error), the driver's own ROLLBACK fails and the driver takes the
+        // connection to be in a transaction for ever. Such a connection is not used again.
+        .before_acquire(|connection, _| Box::pin(async { Ok(!connection.is_in_transaction()) }))
+}
+
+/// All in one transaction, so that two processes that start at once do not both apply a migration.
+async fn migrate(pool: &SqlitePool) -> Result<(), StoreError> {
+    let mut migrator: Migrator = sqlx::migrate!("migrations/sqlite");
+    // After a roll-back to this version, tables that a newer one has widened are fine.
+    migrator.set_ignore_missing(true);
+    let mut transaction = pool.begin_with("BEGIN IMMEDIATE").await.map_err(classify)?;
+    migrator
+        .run_direct(None, &mut *transaction, false)
+        .await
+        .map_err(|error| match error {
+            MigrateError::Execute(source) if is_temporary(&source) => {
+                StoreError::Unavailable(source)
+            }
+            MigrateError::ExecuteMigration(source, _) if is_temporary(&source) => {
+                StoreError::Unavailable(source)
+            }
+            other => StoreError::Migration(Box::new(other)),
+        })?;
+    transaction.commit().await.map_err(classify)
+}
+
+fn classify(error: sqlx::Error) -> StoreError {
+    if is_temporary(&error) {
+        StoreError::Unavailable(error)
+    } else {
+        StoreError::Refused(error)
+    }
+}
+
+fn is_temporary(error: &sqlx::Error) -> bool {
+    match error {
+        sqlx::Error::Database(error) => error
+            .code()
+            .and_then(|code| code.parse().ok())
+            .is_some_and(is_temporary_code),
+        sqlx::Error::Io(_)
+        | sqlx::Error::PoolTimedOut
+        | sqlx::Error::PoolClosed
+        | sqlx::Error::WorkerCrashed
+        | sqlx::Error::BeginFailed
+        | sqlx::Error::InvalidSavePointStatement => true,
+        _ => false,
+    }
+}
+
+/// Of the result codes of <https://www.sqlite.org/rescode.html>, whose low byte is the kind: the ones that are about the
+/// surroundings, not about the file's content or the statement.
+fn is_temporary_code(code: i32) -> bool {
+    const PERM: i32 = 3;
+    const BUSY: i32 = 5;
+    const LOCKED: i32 = 6;
+    const NOMEM: i32 = 7;
+    const READONLY: i32 = 8;
+    const INTERRUPT: i32 = 9;
+    const IOERR: i32 = 10;
+    const FULL: i32 = 13;
+    const CANTOPEN: i32 = 14;
+    const PROTOCOL: i32 = 15;
+    matches!(
+        code & 0xff,
+        PERM | BUSY | LOCKED | NOMEM | READONLY | INTERRUPT | IOERR | FULL | CANTOPEN | PROTOCOL
+    )
+}

@@ -1,0 +1,298 @@
+//! The revocation log and the replicas that follow it, in SQLite.
+
+use std::time::Duration;
+
+use sqlx::sqlite::SqliteRow;
+use sqlx::{SqliteConnection, query};
+
+use super::rows::{Row, column};
+use super::{SqliteStore, classify};
+use crate::clock::Timestamp;
+use crate::identity::UserId;
+use crate::session::SessionHandle;
+use crate::store::error::StoreError;
+use crate::store::records::{
+    Ended, LogEntry, LogRead, LoggedReason, Mark, ReplicaId, ReplicaRow, Revocation,
+    RevocationReason, Sequence,
+};
+use crate::store::{LOGIN_BOUND, RETENTION_MARGIN};
+
+impl SqliteStore {
+    pub(in crate::store) async fn revoke(
+        &self,
+        handles: &[SessionHandle],
+        reason: RevocationReason,
+        now: Timestamp,
+    ) -> Result<Revocation, StoreError> {
+        let mut transaction = self.begin().await?;
+        if let Some(revocation) = Self::end_sessions(&mut transaction, handles, reason, now).await?
+        {
+            transaction.commit().await.map_err(classify)?;
+            return Ok(revocation);
+        }
+        transaction.rollback().await.map_err(classify)?;
+        Ok(Revocation {
+            sequence: self.head().await?,
+            ended: Vec::new(),
+        })
+    }
+
+    pub(in crate::store) async fn revoke_user(
+        &self,
+        user: &UserId,
+        reason: RevocationReason,
+        now: Timestamp,
+    ) -> Result<Revocation, StoreError> {
+        let mut transaction = self.begin().await?;
+        let mut ended =
+            query("DELETE FROM session WHERE user_id = ? RETURNING handle, access_expires_at")
+                .bind(user.as_str())
+                .fetch_all(&mut *transaction)
+                .await
+                .map_err(classify)?
+                .iter()
+                .map(|row| ended_session(row, now))
+                .collect::<Result<Vec<_>, _>>()?;
+        ended.sort_by_key(|session| session.handle);
+        let sequence = next_sequence(&mut transaction).await?;
+        let mark = Mark::random();
+        for session in &ended {
+            log(
+                &mut transaction,
+                sequence,
+                Some(session),
+                reason,
+                session.expires,
+                mark,
+            )
+            .await?;
+        }
+        if ended.is_empty() {
+            log(&mut transaction, sequence, None, reason, now, mark).await?;
+        }
+        query(
+            "INSERT INTO user_revocation (user_id, sequence, revoked_at) VALUES (?, ?, ?)
+             ON CONFLICT (user_id) DO UPDATE SET sequence = excluded.sequence, revoked_at = excluded.revoked_at",
+        )
+        .bind(user.as_str())
+        .bind(column(sequence.as_u64()))
+        .bind(now.as_millis())
+        .execute(&mut *transaction)
+        .await
+        .map_err(classify)?;
+        transaction.commit().await.map_err(classify)?;
+        Ok(Revocation { sequence, ended })
+    }
+
+    /// The part of a transaction that ends those of the sessions that are there; `None` if none is, and then nothing is written.
+    pub(super) async fn end_sessions(
+        transaction: &mut SqliteConnection,
+        handles: &[SessionHandle],
+        reason: RevocationReason,
+        now: Timestamp,
+    ) -> Result<Option<Revocation>, StoreError> {
+        let mut handles = handles.to_vec();
+        handles.sort_unstable();
+        let mut ended = Vec::with_capacity(handles.len());
+        for handle in handles {
+            let row =
+                query("DELETE FROM session WHERE handle = ? RETURNING handle, access_expires_at")
+                    .bind(handle.as_bytes().as_slice())
+                    .fetch_optional(&mut *transaction)
+                    .await
+                    .map_err(classify)?;
+            if let Some(row) = row {
+                ended.push(ended_session(&row, now)?);
+            }
+        }
+        if ended.is_empty() {
+            return Ok(None);
+        }
+        let sequence = next_sequence(transaction).await?;
+        let mark = Mark::random();
+        for session in &ended {
+            log(
+                transaction,
+                sequence,
+                Some(session),
+                reason,
+                session.expires,
+                mark,
+            )
+            .await?;
+        }
+        Ok(Some(Revocation { sequence, ended }))
+    }
+
+    pub(in crate::store) async fn head(&self) -> Result<Sequence, StoreError> {
+        let row = query("SELECT sequence FROM revocation_head WHERE id = 1")
+            .fetch_optional(&self.read)
+            .await
+            .map_err(classify)?
+            .ok_or_else(missing_head)?;
+        Row::new(&row, "revocation_head", "sequence").sequence("sequence")
+    }
+
+    pub(in crate::store) async fn renew_replica(
+        &self,
+        id: &ReplicaId,
+        applied: Sequence,
+        lease: Duration,
+    ) -> Result<(), StoreError> {
+        query(
+            "INSERT INTO replica (id, beat, applied, lease_ms) VALUES (?, 1, ?, ?)
+             ON CONFLICT (id) DO UPDATE SET beat = replica.beat + 1, applied = excluded.applied",
+        )
+        .bind(id.as_bytes().as_slice())
+        .bind(column(applied.as_u64()))
+        .bind(i64::try_from(lease.as_millis()).unwrap_or(i64::MAX))
+        .execute(&self.write)
+        .await
+        .map_err(classify)?;
+        Ok(())
+    }
+
+    pub(in crate::store) async fn read_log(
+        &self,
+        applied: Sequence,
+    ) -> Result<LogRead, StoreError> {
+        let rows = query(
+            "SELECT sequence, handle, reason, expires, mark FROM revocation WHERE sequence > ?1
+             UNION ALL
+             SELECT * FROM (SELECT sequence, NULL, NULL, NULL, mark FROM revocation WHERE sequence = ?1 LIMIT 1)
+             ORDER BY sequence",
+        )
+        .bind(column(applied.as_u64()))
+        .fetch_all(&self.read)
+        .await
+        .map_err(classify)?;
+        let mut read = LogRead {
+            entries: Vec::with_capacity(rows.len()),
+            mark: None,
+        };
+        for row in &rows {
+            let row = Row::new(row, "revocation", "sequence");
+            if row.sequence("sequence")? == applied {
+                read.mark = Some(Mark::from_bytes(row.bytes("mark")?));
+            } else {
+                read.entries.push(log_entry(&row)?);
+            }
+        }
+        Ok(read)
+    }
+
+    pub(in crate::store) async fn replicas(&self) -> Result<Vec<ReplicaRow>, StoreError> {
+        query("SELECT id, beat, applied, lease_ms FROM replica ORDER BY id")
+            .fetch_all(&self.read)
+            .await
+            .map_err(classify)?
+            .iter()
+            .map(replica)
+            .collect()
+    }
+
+    pub(in crate::store) async fn remove_replica(
+        &self,
+        id: &ReplicaId,
+        beat: Option<u64>,
+    ) -> Result<bool, StoreError> {
+        let done = query("DELETE FROM replica WHERE id = ?1 AND (?2 IS NULL OR beat = ?2)")
+            .bind(id.as_bytes().as_slice())
+            .bind(beat.map(column))
+            .execute(&self.write)
+            .await
+            .map_err(classify)?;
+        Ok(done.rows_affected() == 1)
+    }
+
+    pub(in crate::store) async fn prune_log(&self, now: Timestamp) -> Result<u64, StoreError> {
+        let done = query(
+            "DELETE FROM revocation
+             WHERE expires < ? AND sequence < (SELECT sequence FROM revocation_head WHERE id = 1)",
+        )
+        .bind((now - RETENTION_MARGIN).as_millis())
+        .execute(&self.write)
+        .await
+        .map_err(classify)?;
+        query("DELETE FROM user_revocation WHERE revoked_at < ?")
+            .bind((now - LOGIN_BOUND).as_millis())
+            .execute(&self.write)
+            .await
+            .map_err(classify)?;
+        Ok(done.rows_affected())
+    }
+}
+
+/// Called after the last change of a session row: the head is locked last.
+async fn next_sequence(transaction: &mut SqliteConnection) -> Result<Sequence, StoreError> {
+    let row =
+        query("UPDATE revocation_head SET sequence = sequence + 1 WHERE id = 1 RETURNING sequence")
+            .fetch_optional(transaction)
+            .await
+            .map_err(classify)?
+            .ok_or_else(missing_head)?;
+    Row::new(&row, "revocation_head", "sequence").sequence("sequence")
+}
+
+async fn log(
+    transaction: &mut SqliteConnection,
+    sequence: Sequence,
+    session: Option<&Ended>,
+    reason: RevocationReason,
+    expires: Timestamp,
+    mark: Mark,
+) -> Result<(), StoreError> {
+    query(
+        "INSERT INTO revocation (sequence, handle, reason, expires, mark) VALUES (?, ?, ?, ?, ?)",
+    )
+    .bind(column(sequence.as_u64()))
+    .bind(session.map_or(&[][..], |session| session.handle.as_bytes().as_slice()))
+    .bind(reason.name())
+    .bind(expires.as_millis())
+    .bind(mark.as_bytes().as_slice())
+    .execute(transaction)
+    .await
+    .map_err(classify)?;
+    Ok(())
+}
+
+/// Its entry stays for the margin at least, so that open streams of a session whose access token is long expired are cut.
+fn ended_session(row: &SqliteRow, now: Timestamp) -> Result<Ended, StoreError> {
+    let row = Row::new(row, "session", "handle");
+    Ok(Ended {
+        handle: row.handle("handle")?,
+        expires: row.time("access_expires_at")?.max(now),
+    })
+}
+
+fn log_entry(row: &Row<'_>) -> Result<LogEntry, StoreError> {
+    let handle = match row.get::<&[u8]>("handle")? {
+        [] => None,
+        _ => Some(row.handle("handle")?),
+    };
+    Ok(LogEntry {
+        sequence: row.sequence("sequence")?,
+        handle,
+        reason: LoggedReason::from_text(row.get("reason")?),
+        expires: row.time("expires")?,
+        mark: Mark::from_bytes(row.bytes("mark")?),
+    })
+}
+
+fn replica(row: &SqliteRow) -> Result<ReplicaRow, StoreError> {
+    let row = Row::new(row, "replica", "id");
+    Ok(ReplicaRow {
+        id: ReplicaId::from_bytes(row.bytes("id")?),
+        beat: row.number("beat")?,
+        applied: row.sequence("applied")?,
+        lease: Duration::from_millis(row.number("lease_ms")?),
+    })
+}
+
+fn missing_head() -> StoreError {
+    StoreError::Corrupt {
+        table: "revocation_head",
+        column: "sequence",
+        key: "1".to_owned(),
+    }
+}
