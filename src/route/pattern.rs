@@ -1,0 +1,207 @@
+//! Which paths a rule is for.
+//!
+//! Patterns are small on purpose: the paths that two of them share are again those of one pattern, so whether rules
+//! overlap, and which one is more specific, is decided exactly when they are read. Regular expressions would not allow that.
+
+use std::fmt;
+
+use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
+use thiserror::Error;
+
+use super::path::{AmbiguousPath, CanonicalPath};
+
+/// A set of paths: segments that are compared byte for byte, `*` for one segment that is not empty, and at the end `/**`
+/// for the path so far and all below it.
+///
+/// A slash at the end counts: `/a` and `/a/` are two paths; `/a/**` is both of them, and `/a/b`, but not `/ab`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct PathPattern {
+    pub(super) segments: Vec<Segment>,
+    /// Ends in `/**`.
+    pub(super) and_below: bool,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Segment {
+    /// Empty only as the last one, when a path ends in a slash.
+    Exact(Box<str>),
+    /// `*`
+    One,
+}
+
+impl PathPattern {
+    /// A pattern has to be written in the canonical form of paths, as [`CanonicalPath`] has it.
+    pub fn parse(text: &str) -> Result<Self, InvalidPattern> {
+        let canonical = CanonicalPath::parse(text).map_err(|source| not_canonical(text, source))?;
+        if canonical.query().is_some() {
+            return Err(InvalidPattern::Query);
+        }
+        if canonical.path() != text {
+            return Err(InvalidPattern::NotCanonical {
+                canonical: canonical.path().to_owned(),
+            });
+        }
+        let mut segments = Vec::new();
+        let mut rest = canonical.segments();
+        while let Some(segment) = rest.next() {
+            match segment {
+                "**" if rest.next().is_none() => {
+                    return Ok(Self {
+                        segments,
+                        and_below: true,
+                    });
+                }
+                "**" => return Err(InvalidPattern::DoubleStarInside),
+                "*" => segments.push(Segment::One),
+                segment if segment.contains('*') => {
+                    return Err(InvalidPattern::StarInSegment(segment.to_owned()));
+                }
+                segment => segments.push(Segment::Exact(segment.into())),
+            }
+        }
+        Ok(Self {
+            segments,
+            and_below: false,
+        })
+    }
+
+    /// Whether `path` is in the set. The table does the same for all patterns at once.
+    pub fn matches(&self, path: &CanonicalPath) -> bool {
+        let mut rest = path.segments();
+        for segment in &self.segments {
+            match rest.next() {
+                Some(text) if segment.matches(text) => {}
+                _ => return false,
+            }
+        }
+        self.and_below || rest.next().is_none()
+    }
+
+    /// Whether a path is in both sets.
+    pub fn overlaps(&self, other: &Self) -> bool {
+        let (short, long) = by_length(self, other);
+        let long_enough = short.and_below || short.segments.len() == long.segments.len();
+        long_enough
+            && short
+                .segments
+                .iter()
+                .zip(&long.segments)
+                .all(|(one, other)| one.contains(other) || other.contains(one))
+    }
+
+    /// The paths in both sets, if there are any: again one pattern.
+    pub fn intersection(&self, other: &Self) -> Option<Self> {
+        if !self.overlaps(other) {
+            return None;
+        }
+        let (short, long) = by_length(self, other);
+        let mut segments = long.segments.clone();
+        for (segment, shorts) in segments.iter_mut().zip(&short.segments) {
+            if segment.contains(shorts) {
+                segment.clone_from(shorts);
+            }
+        }
+        Some(Self {
+            segments,
+            and_below: short.and_below && long.and_below,
+        })
+    }
+
+    /// Whether every path of `other` is in this set too.
+    pub fn contains(&self, other: &Self) -> bool {
+        let deep_enough = if self.and_below {
+            self.segments.len() <= other.segments.len()
+        } else {
+            self.segments.len() == other.segments.len() && !other.and_below
+        };
+        deep_enough
+            && self
+                .segments
+                .iter()
+                .zip(&other.segments)
+                .all(|(wide, narrow)| wide.contains(narrow))
+    }
+
+    /// A path of the set.
+    pub(super) fn example(&self) -> String {
+        let mut path = String::new();
+        for segment in &self.segments {
+            path.push('/');
+            path.push_str(match segment {
+                Segment::Exact(text) => text,
+                Segment::One => "x",
+            });
+        }
+        if path.is_empty() {
+            path.push('/');
+        }
+        path
+    }
+}
+
+impl fmt::Display for PathPattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for segment in &self.segments {
+            match segment {
+                Segment::Exact(text) => write!(f, "/{text}")?,
+                Segment::One => f.write_str("/*")?,
+            }
+        }
+        f.write_str(if self.and_below { "/**" } else { "" })
+    }
+}
+
+impl Segment {
+    fn matches(&self, text: &str) -> bool {
+        match self {
+            Self::Exact(exact) => **exact == *text,
+            Self::One => !text.is_empty(),
+        }
+    }
+
+    fn contains(&self, other: &Self) -> bool {
+        match other {
+            Self::Exact(text) => self.matches(text),
+            Self::One => *self == Self::One,
+        }
+    }
+}
+
+fn by_length<'a>(
+    one: &'a PathPattern,
+    other: &'a PathPattern,
+) -> (&'a PathPattern, &'a PathPattern) {
+    if one.segments.len() <= other.segments.len() {
+        (one, other)
+    } else {
+        (other, one)
+    }
+}
+
+/// Names the canonical form if it is clear which path was meant.
+fn not_canonical(text: &str, source: AmbiguousPath) -> InvalidPattern {
+    let encoded = utf8_percent_encode(text, ENCODED_IN_PATTERNS).to_string();
+    match CanonicalPath::parse(&encoded) {
+        Ok(path) if path.query().is_none() => InvalidPattern::NotCanonical {
+            canonical: path.path().to_owned(),
+        },
+        _ => InvalidPattern::NotAPath(source),
+    }
+}
+
+const ENCODED_IN_PATTERNS: &AsciiSet = &CONTROLS.add(b' ').add(b'<').add(b'>').add(b'`');
+
+/// Why a text is no pattern.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum InvalidPattern {
+    #[error("no request has such a path")]
+    NotAPath(#[source] AmbiguousPath),
+    #[error("paths are compared in their canonical form; write {canonical:?}")]
+    NotCanonical { canonical: String },
+    #[error("a pattern is about the path alone; leave out the ? and what follows")]
+    Query,
+    #[error("** is allowed only as the last segment; use * for one segment")]
+    DoubleStarInside,
+    #[error("* stands for a whole segment, not for a part of one as in {0:?}")]
+    StarInSegment(String),
+}
