@@ -1,6 +1,8 @@
 pub mod clock;
 pub mod cookie;
 pub mod identity;
+pub mod issuer;
+pub mod revocation;
 pub mod route;
 pub mod secret;
 pub mod session;

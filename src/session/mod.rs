@@ -12,7 +12,9 @@ use std::time::Duration;
 
 pub use access_token::{AccessClaims, InvalidAccessToken, VerifiedAccessToken};
 pub use handle::{InvalidHandle, SessionHandle};
-pub use keys::{KeyId, KeyRing, MasterKey, SealedKey, SigningAlgorithm, SigningKey, UnsealError};
+pub use keys::{
+    KeyError, KeyId, KeyRing, MasterKey, SealedKey, SigningAlgorithm, SigningKey, UnsealError,
+};
 pub use refresh_token::{InvalidRefreshToken, RefreshHash, RefreshKeys, RefreshToken};
 pub use rotation::{Decision, Lineage, OverReason, decide};
 

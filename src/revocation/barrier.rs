@@ -1,0 +1,173 @@
+//! The wait of a revocation's answer: until every replica has confirmed it, or can no longer trust what it knew before.
+
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::{Notify, oneshot};
+
+use crate::clock::{BootTime, Clock};
+use crate::store::{ReplicaRow, Sequence, SessionStore};
+
+/// All waiting revocations of this process; one task reads the replicas' rows for all of them.
+#[derive(Debug)]
+pub(super) struct Barrier {
+    own_lease: Duration,
+    waiting: Mutex<Vec<Waiting>>,
+    arrived: Notify,
+}
+
+#[derive(Debug)]
+struct Waiting {
+    sequence: Sequence,
+    /// Read after the commit was confirmed.
+    committed_at: BootTime,
+    done: oneshot::Sender<()>,
+}
+
+impl Barrier {
+    pub(super) fn new(own_lease: Duration) -> Self {
+        Self {
+            own_lease,
+            waiting: Mutex::default(),
+            arrived: Notify::new(),
+        }
+    }
+
+    /// Returns when `sequence`, committed before `committed_at`, holds on every replica.
+    pub(super) async fn wait(&self, sequence: Sequence, committed_at: BootTime) {
+        let (done, holds) = oneshot::channel();
+        self.waiting
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(Waiting {
+                sequence,
+                committed_at,
+                done,
+            });
+        self.arrived.notify_one();
+        // The sender goes without an answer only when the process ends, and then nobody is told that it holds.
+        if holds.await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
+
+    /// Serves the waiting, for as long as the process runs.
+    pub(super) async fn run(&self, store: &SessionStore, clock: &Clock) {
+        let mut longest_lease = self.own_lease;
+        loop {
+            if self.is_idle() {
+                self.arrived.notified().await;
+            }
+            let rows = store.replicas().await;
+            let now = clock.boot();
+            if let Ok(rows) = &rows {
+                longest_lease = rows
+                    .iter()
+                    .map(|row| row.lease)
+                    .fold(longest_lease, Duration::max);
+            }
+            self.release(|waiting| match &rows {
+                Ok(rows) => holds_everywhere(rows, waiting.sequence, waiting.committed_at, now),
+                // Not an error of the revocation: it is committed, and in time all leases from before it have run out.
+                Err(_) => has_lapsed(longest_lease, waiting.committed_at, now),
+            });
+            tokio::time::sleep(POLL).await;
+        }
+    }
+
+    fn is_idle(&self) -> bool {
+        self.waiting
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .is_empty()
+    }
+
+    fn release(&self, holds: impl Fn(&Waiting) -> bool) {
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        for done in waiting.extract_if(.., |waiting| holds(waiting)) {
+            // Whoever waited may have gone; the revocation holds all the same.
+            let _ = done.done.send(());
+        }
+    }
+}
+
+/// Every replica, the own one included, has confirmed `sequence` or has had to stop trusting what it knew before.
+fn holds_everywhere(
+    rows: &[ReplicaRow],
+    sequence: Sequence,
+    committed_at: BootTime,
+    now: BootTime,
+) -> bool {
+    rows.iter()
+        .all(|row| row.applied >= sequence || has_lapsed(row.lease, committed_at, now))
+}
+
+/// A lease that began before the commit has run out, on a clock that may be 2 % slower than ours.
+fn has_lapsed(lease: Duration, committed_at: BootTime, now: BootTime) -> bool {
+    now.since(committed_at) >= lease.mul_f64(1.02) + MARGIN
+}
+
+const MARGIN: Duration = Duration::from_millis(50);
+
+/// How often the rows are read while somebody waits.
+const POLL: Duration = Duration::from_millis(5);
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::holds_everywhere;
+    use crate::clock::BootTime;
+    use crate::store::{ReplicaId, ReplicaRow, Sequence};
+
+    fn row(applied: u64, lease_ms: u64) -> ReplicaRow {
+        ReplicaRow {
+            id: ReplicaId::random(),
+            beat: 1,
+            applied: Sequence::new(applied),
+            lease: Duration::from_millis(lease_ms),
+        }
+    }
+
+    #[test]
+    fn a_revocation_holds_when_each_replica_has_confirmed_or_lapsed() {
+        let committed_at = BootTime::ZERO + Duration::from_secs(100);
+        let after = |millis| committed_at + Duration::from_millis(millis);
+        let cases: [(&str, Vec<ReplicaRow>, u64, bool); 7] = [
+            ("no replica", vec![], 0, true),
+            ("all confirmed", vec![row(7, 3000), row(9, 3000)], 0, true),
+            ("one has not", vec![row(7, 3000), row(6, 3000)], 0, false),
+            (
+                "its lease would have run out by our clock",
+                vec![row(6, 3000)],
+                3000,
+                false,
+            ),
+            (
+                "its lease has run out by any clock",
+                vec![row(6, 3000)],
+                3110,
+                true,
+            ),
+            (
+                "each lease is that replica's own",
+                vec![row(6, 10_000)],
+                3110,
+                false,
+            ),
+            (
+                "one of two has lapsed",
+                vec![row(6, 1000), row(6, 10_000)],
+                3110,
+                false,
+            ),
+        ];
+        for (what, rows, millis, holds) in cases {
+            assert_eq!(
+                holds_everywhere(&rows, Sequence::new(7), committed_at, after(millis)),
+                holds,
+                "{what}"
+            );
+        }
+    }
+}

@@ -1,0 +1,308 @@
+//! The feed: how this replica follows the revocation log, proves that it is up to date, and shows it to the others.
+//!
+//! A full round is, in exactly this order: read the clock; write the own row (A); read the log (B); insert what it brought;
+//! cut the streams; move `applied`; move the deadline to the clock reading plus the lease. A poll between renewals is B alone:
+//! it inserts, and moves no deadline. A round that brought something is followed by another at once, whose A confirms it.
+
+use std::collections::HashMap;
+use std::sync::PoisonError;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use tokio::time::{sleep, timeout};
+use tokio_util::sync::CancellationToken;
+use tracing::{error, info, warn};
+
+use super::{OnLapse, Pending, Revocations};
+use crate::clock::BootTime;
+use crate::store::{LogRead, LoggedReason, Mark, ReplicaId, StoreError};
+
+/// Runs the rounds; the one task that moves the deadline.
+struct Feed<'a> {
+    revocations: &'a Revocations,
+    /// Mark of the last entry applied, to notice a log whose history changed.
+    mark: Option<Mark>,
+    renewed_at: BootTime,
+    failing: bool,
+    beats: HashMap<ReplicaId, (u64, BootTime)>,
+    swept_at: BootTime,
+}
+
+/// A round that failed; the deadline stays where it is.
+#[derive(Debug, thiserror::Error)]
+pub enum RoundError {
+    #[error("the session store cannot be reached")]
+    Store(#[from] StoreError),
+    #[error("the session store took longer than a third of the lease")]
+    TooSlow,
+    #[error("the revocation log has an entry of a kind that this version does not know: {0}")]
+    UnknownReason(String),
+}
+
+impl Revocations {
+    /// Joins the fleet: this replica's row is written, then the log read as a whole. Listeners open after it.
+    pub async fn join(&self) -> Result<(), RoundError> {
+        Feed::new(self).round(true).await.map(drop)
+    }
+
+    /// Follows the log until `stop`, then leaves the fleet: trusts nothing any more, then removes the own row.
+    pub async fn follow(&self, stop: CancellationToken) {
+        let mut feed = Feed::new(self);
+        let barrier = self
+            .shared
+            .barrier
+            .run(&self.shared.store, &self.shared.clock);
+        tokio::select! {
+            () = stop.cancelled() => {}
+            () = feed.run() => {}
+            () = barrier => {}
+        }
+        self.shared.deadline.store(0, Ordering::Release);
+        if let Err(error) = self
+            .shared
+            .store
+            .remove_replica(&self.shared.replica, None)
+            .await
+        {
+            warn!(
+                error = &error as &dyn std::error::Error,
+                "could not sign off from the session store; it will time out"
+            );
+        }
+    }
+
+    /// Serves the waits of a process that revokes and is no replica (the command line).
+    pub async fn serve_waits(&self) {
+        self.shared
+            .barrier
+            .run(&self.shared.store, &self.shared.clock)
+            .await;
+    }
+}
+
+impl<'a> Feed<'a> {
+    fn new(revocations: &'a Revocations) -> Self {
+        let now = revocations.shared.clock.boot();
+        Self {
+            revocations,
+            mark: None,
+            renewed_at: BootTime::ZERO,
+            failing: false,
+            beats: HashMap::new(),
+            swept_at: now,
+        }
+    }
+
+    async fn run(&mut self) {
+        let settings = self.revocations.shared.settings;
+        let mut confirm = true;
+        loop {
+            let now = self.revocations.shared.clock.boot();
+            let renew = confirm || now.since(self.renewed_at) >= settings.lease / 3;
+            confirm = match self.round(renew).await {
+                Ok(brought_something) => {
+                    self.recovered();
+                    brought_something
+                }
+                Err(error) => {
+                    self.failed(&error);
+                    false
+                }
+            };
+            if confirm {
+                continue;
+            }
+            self.between_rounds().await;
+            tokio::select! {
+                () = self.revocations.shared.wake.notified() => {}
+                () = sleep(jittered(settings.poll)) => {}
+            }
+        }
+    }
+
+    /// Says whether the log had something new.
+    async fn round(&mut self, renew: bool) -> Result<bool, RoundError> {
+        let shared = &*self.revocations.shared;
+        let limit = shared.settings.lease / 3;
+        let started = shared.clock.boot();
+        if renew {
+            let write = shared.store.renew_replica(
+                &shared.replica,
+                self.revocations.applied(),
+                shared.settings.lease,
+            );
+            timeout(limit, write)
+                .await
+                .map_err(|_| RoundError::TooSlow)??;
+        }
+        let read = shared.store.read_log(self.revocations.applied());
+        let log = timeout(limit, read)
+            .await
+            .map_err(|_| RoundError::TooSlow)??;
+        if self.history_changed(&log) {
+            error!(
+                "the revocation log is not the one that was read before (restored from a backup?); reading all of it"
+            );
+            shared.deadline.store(0, Ordering::Release);
+            shared.applied.store(0, Ordering::Release);
+            self.mark = None;
+            return Ok(true);
+        }
+        let brought_something = !log.entries.is_empty();
+        self.apply(log)?;
+        if renew {
+            self.renewed_at = started;
+            shared.deadline.store(
+                (started + shared.settings.lease).as_nanos(),
+                Ordering::Release,
+            );
+        }
+        Ok(brought_something)
+    }
+
+    fn history_changed(&self, log: &LogRead) -> bool {
+        match self.mark {
+            Some(mark) => log.mark != Some(mark),
+            None => false,
+        }
+    }
+
+    fn apply(&mut self, log: LogRead) -> Result<(), RoundError> {
+        let shared = &*self.revocations.shared;
+        for entry in &log.entries {
+            if let LoggedReason::Unknown(reason) = &entry.reason {
+                shared.deadline.store(0, Ordering::Release);
+                return Err(RoundError::UnknownReason(reason.clone()));
+            }
+            if let Some(handle) = entry.handle {
+                shared.set.insert(handle, entry.expires);
+            }
+        }
+        for handle in log.entries.iter().filter_map(|entry| entry.handle) {
+            shared.live.cut(&handle);
+        }
+        if let Some(last) = log.entries.last() {
+            self.mark = Some(last.mark);
+            shared
+                .applied
+                .store(last.sequence.as_u64(), Ordering::Release);
+        } else if self.mark.is_none() {
+            self.mark = log.mark;
+        }
+        Ok(())
+    }
+
+    /// What is due now and then: owed revocations, replicas that died, entries that expired, streams of a lapsed replica.
+    async fn between_rounds(&mut self) {
+        let shared = &*self.revocations.shared;
+        let now = shared.clock.boot();
+        if self.failing {
+            self.cut_if_lapsed(now);
+            return;
+        }
+        if shared.has_pending.load(Ordering::Acquire) {
+            self.write_pending().await;
+        }
+        if now.since(self.swept_at) >= shared.settings.lease {
+            self.swept_at = now;
+            shared.set.forget(shared.clock.now());
+            if let Err(error) = self.reap().await {
+                warn!(
+                    error = &error as &dyn std::error::Error,
+                    "could not look for replicas that have died"
+                );
+            }
+        }
+    }
+
+    fn cut_if_lapsed(&self, now: BootTime) {
+        let settings = self.revocations.shared.settings;
+        if settings.on_lapse == OnLapse::Keep || now < self.revocations.deadline() + settings.lease
+        {
+            return;
+        }
+        let cut = self.revocations.shared.live.cut_all();
+        if cut > 0 {
+            warn!(
+                streams = cut,
+                "cut open streams: this replica has lost touch with the session store"
+            );
+        }
+    }
+
+    async fn write_pending(&self) {
+        let shared = &*self.revocations.shared;
+        let pending = std::mem::take(
+            &mut *shared
+                .pending
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner),
+        );
+        shared.has_pending.store(false, Ordering::Release);
+        let now = shared.clock.now();
+        for owed in pending {
+            let written = match &owed {
+                Pending::Session(handle, reason) => {
+                    shared.store.revoke(&[*handle], *reason, now).await
+                }
+                Pending::User(user, reason) => shared.store.revoke_user(user, *reason, now).await,
+            };
+            match written {
+                Ok(revocation) => info!(
+                    sequence = revocation.sequence.as_u64(),
+                    "wrote a revocation that was owed to the session store"
+                ),
+                Err(_) => self.revocations.owe([owed]),
+            }
+        }
+        shared.wake.notify_one();
+    }
+
+    /// Removes the rows of replicas that have not renewed for two leases, by beats that were seen, never by a wall clock.
+    async fn reap(&mut self) -> Result<(), StoreError> {
+        let shared = &*self.revocations.shared;
+        let rows = shared.store.replicas().await?;
+        let now = shared.clock.boot();
+        let mut seen = HashMap::with_capacity(rows.len());
+        for row in rows {
+            match self.beats.get(&row.id) {
+                Some((beat, since)) if *beat == row.beat => {
+                    if now.since(*since) > row.lease * 2 && row.id != shared.replica {
+                        shared.store.remove_replica(&row.id, Some(row.beat)).await?;
+                        info!(replica = %row.id, "removed a replica that has not renewed its lease");
+                    } else {
+                        seen.insert(row.id, (*beat, *since));
+                    }
+                }
+                _ => {
+                    seen.insert(row.id, (row.beat, now));
+                }
+            }
+        }
+        self.beats = seen;
+        Ok(())
+    }
+
+    fn recovered(&mut self) {
+        if std::mem::take(&mut self.failing) {
+            // What was seen of other replicas before says nothing about the time in between.
+            self.beats.clear();
+            info!("the session store can be reached again");
+        }
+    }
+
+    fn failed(&mut self, error: &RoundError) {
+        if !std::mem::replace(&mut self.failing, true) {
+            warn!(
+                error = error as &dyn std::error::Error,
+                "cannot follow the revocation log; asking the session store for each request when the lease has run out"
+            );
+        }
+    }
+}
+
+/// Up to a tenth more, so that replicas that started together do not poll together.
+fn jittered(poll: Duration) -> Duration {
+    let [random] = crate::secret::random_bytes::<1>();
+    poll + poll.mul_f64(f64::from(random) / 2550.0)
+}

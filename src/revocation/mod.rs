@@ -1,0 +1,294 @@
+//! How a session ends before its time, and how every replica knows.
+//!
+//! - [`set`]: the revocation set, in memory;
+//! - [`live`]: the open streams of each session;
+//! - [`feed`]: follows the store's log and renews the lease on what it read;
+//! - [`barrier`]: waits until a revocation holds on every replica.
+//!
+//! [`Revocations`] ties them together. The protocol is small and each of its orders matters: a replica first *writes* its row
+//! and commits, and only then *reads* the log; a revoker first commits its log entry, and only then reads the rows. So of any
+//! revocation and any renewal at least one sees the other. ARCHITECTURE.md has the proof and what goes wrong otherwise.
+
+mod barrier;
+mod feed;
+mod live;
+mod set;
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::{Notify, Semaphore};
+
+pub use live::{LiveStream, LiveStreams};
+pub use set::RevocationSet;
+
+use crate::clock::{BootTime, Clock, Timestamp};
+use crate::identity::UserId;
+use crate::session::SessionHandle;
+use crate::store::{ReplicaId, Revocation, RevocationReason, Sequence, SessionStore, StoreError};
+
+use barrier::Barrier;
+
+/// What decides whether a session that shows a valid token is served.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Check {
+    /// The revocation set, as long as the lease on it runs; else the store.
+    Feed,
+    /// The store, on every request.
+    Database,
+    /// Nothing: an access token is accepted until it expires.
+    Off,
+}
+
+/// Who has to know of a revocation before it is answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Acknowledge {
+    /// Every replica whose lease runs.
+    Fleet,
+    /// This replica; the others know within a lease.
+    Local,
+}
+
+/// What becomes of open streams when this replica has lost touch with the store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnLapse {
+    /// They are cut when a further lease has passed.
+    Cut,
+    Keep,
+}
+
+/// Settings of this module.
+#[derive(Clone, Copy, Debug)]
+pub struct RevocationSettings {
+    pub check: Check,
+    pub acknowledge: Acknowledge,
+    pub on_lapse: OnLapse,
+    /// For how long what was read from the log is good.
+    pub lease: Duration,
+    /// How often the log is read.
+    pub poll: Duration,
+    /// How long access tokens live at most: a handle that is revoked before the store could be asked is remembered so long.
+    pub access_lifetime: Duration,
+}
+
+/// Whether a session may be served.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    Live,
+    Revoked,
+    /// Memory cannot tell; the store has to.
+    AskStore,
+}
+
+/// A replica's knowledge of revocations, and its means to make some; cheap to clone.
+#[derive(Clone)]
+pub struct Revocations {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    settings: RevocationSettings,
+    clock: Clock,
+    store: SessionStore,
+    replica: ReplicaId,
+    set: RevocationSet,
+    live: LiveStreams,
+    /// Until when the set may be trusted, in nanoseconds of [`BootTime`]; 0 is never.
+    deadline: AtomicU64,
+    /// The last sequence that the set contains.
+    applied: AtomicU64,
+    /// Makes the feed read at once.
+    wake: Notify,
+    barrier: Barrier,
+    /// Revocations that were asked for while the store could not be reached.
+    pending: Mutex<Vec<Pending>>,
+    has_pending: AtomicBool,
+    /// Bounds the reads of a replica past its deadline.
+    store_reads: Semaphore,
+}
+
+/// A revocation that is owed to the store.
+#[derive(Clone, Debug)]
+enum Pending {
+    Session(SessionHandle, RevocationReason),
+    User(UserId, RevocationReason),
+}
+
+impl Revocations {
+    pub fn new(settings: RevocationSettings, clock: Clock, store: SessionStore) -> Self {
+        let shared = Shared {
+            settings,
+            barrier: Barrier::new(settings.lease),
+            clock,
+            store,
+            replica: ReplicaId::random(),
+            set: RevocationSet::default(),
+            live: LiveStreams::default(),
+            deadline: AtomicU64::new(0),
+            applied: AtomicU64::new(0),
+            wake: Notify::new(),
+            pending: Mutex::default(),
+            has_pending: AtomicBool::new(false),
+            store_reads: Semaphore::new(MAX_STORE_READS),
+        };
+        Self {
+            shared: Arc::new(shared),
+        }
+    }
+
+    /// Decides from memory. The order matters: the deadline first, then the set, so that a deadline that moves in between
+    /// moves with the set already complete.
+    pub fn verdict(&self, handle: &SessionHandle) -> Verdict {
+        let shared = &*self.shared;
+        let trusted = match shared.settings.check {
+            Check::Off => return Verdict::Live,
+            Check::Database => false,
+            Check::Feed => shared.clock.boot() < self.deadline(),
+        };
+        if shared.set.contains(handle) {
+            Verdict::Revoked
+        } else if trusted {
+            Verdict::Live
+        } else {
+            Verdict::AskStore
+        }
+    }
+
+    /// Decides by a read of the store. `Err` if it cannot be read, or too many are waiting to.
+    pub async fn ask_store(
+        &self,
+        handle: SessionHandle,
+        now: Timestamp,
+    ) -> Result<Verdict, StoreUnreadable> {
+        let _permit = self
+            .shared
+            .store_reads
+            .try_acquire()
+            .map_err(|_| StoreUnreadable::Busy)?;
+        let live = self.shared.store.session_is_live(handle, now).await?;
+        Ok(if live && !self.shared.set.contains(&handle) {
+            Verdict::Live
+        } else {
+            Verdict::Revoked
+        })
+    }
+
+    /// The time to check expiry against; see [`RevocationSet::not_before`].
+    pub fn not_before(&self, now: Timestamp) -> Timestamp {
+        self.shared.set.not_before(now)
+    }
+
+    /// Enters a stream of a session that ends with it. `None` if the session has ended already.
+    pub fn enter_stream(&self, handle: SessionHandle) -> Option<LiveStream> {
+        let stream = self.shared.live.enter(handle);
+        (self.shared.settings.check == Check::Off || !self.shared.set.contains(&handle))
+            .then_some(stream)
+    }
+
+    /// What this replica has seen of the log: a login that begins now was not overtaken by anything up to here.
+    pub fn applied(&self) -> Sequence {
+        Sequence::new(self.shared.applied.load(Ordering::Acquire))
+    }
+
+    /// Revokes sessions and returns when that holds: durable, in this replica's set, and known to whom the settings say.
+    pub async fn revoke(
+        &self,
+        handles: &[SessionHandle],
+        reason: RevocationReason,
+    ) -> Result<Revocation, StoreError> {
+        let now = self.shared.clock.now();
+        self.refuse_from_now_on(handles.iter().copied(), now);
+        let revocation = self.shared.store.revoke(handles, reason, now).await;
+        let revocation = revocation.inspect_err(|_| {
+            self.owe(
+                handles
+                    .iter()
+                    .map(|handle| Pending::Session(*handle, reason)),
+            );
+        })?;
+        self.acknowledge(&revocation).await;
+        Ok(revocation)
+    }
+
+    /// Revokes all sessions of a user: all of them, or none and an error. `known` are those that the caller knows.
+    pub async fn revoke_user(
+        &self,
+        user: &UserId,
+        known: &[SessionHandle],
+        reason: RevocationReason,
+    ) -> Result<Revocation, StoreError> {
+        let now = self.shared.clock.now();
+        self.refuse_from_now_on(known.iter().copied(), now);
+        let revocation = self.shared.store.revoke_user(user, reason, now).await;
+        let revocation =
+            revocation.inspect_err(|_| self.owe([Pending::User(user.clone(), reason)]))?;
+        self.acknowledge(&revocation).await;
+        Ok(revocation)
+    }
+
+    /// Makes a revocation that is committed hold: here at once, then on the other replicas.
+    pub async fn acknowledge(&self, revocation: &Revocation) {
+        let committed_at = self.shared.clock.boot();
+        for ended in &revocation.ended {
+            self.shared.set.insert(ended.handle, ended.expires);
+            self.shared.live.cut(&ended.handle);
+        }
+        self.shared.wake.notify_one();
+        if self.shared.settings.acknowledge == Acknowledge::Fleet {
+            self.shared
+                .barrier
+                .wait(revocation.sequence, committed_at)
+                .await;
+        }
+    }
+
+    /// Time left on the lease; zero if it has run out.
+    pub fn lease_remaining(&self) -> Duration {
+        self.deadline().since(self.shared.clock.boot())
+    }
+
+    pub fn set_len(&self) -> usize {
+        self.shared.set.len()
+    }
+
+    pub fn live_streams(&self) -> usize {
+        self.shared.live.len()
+    }
+
+    fn deadline(&self) -> BootTime {
+        BootTime::from_nanos(self.shared.deadline.load(Ordering::Acquire))
+    }
+
+    /// Into the own set, and stays there even if the store cannot be reached: a logout that was asked for is refused here
+    /// from now on.
+    fn refuse_from_now_on(&self, handles: impl Iterator<Item = SessionHandle>, now: Timestamp) {
+        for handle in handles {
+            self.shared
+                .set
+                .insert(handle, now + self.shared.settings.access_lifetime);
+            self.shared.live.cut(&handle);
+        }
+    }
+
+    fn owe(&self, revocations: impl IntoIterator<Item = Pending>) {
+        self.shared
+            .pending
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .extend(revocations);
+        self.shared.has_pending.store(true, Ordering::Release);
+    }
+}
+
+/// The store could not be asked about a session.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreUnreadable {
+    #[error("too many requests are waiting for the session store")]
+    Busy,
+    #[error("cannot read the session store")]
+    Store(#[from] StoreError),
+}
+
+/// Reads of the store at one time by a replica that is past its deadline.
+const MAX_STORE_READS: usize = 64;

@@ -1,0 +1,162 @@
+//! The revocation set: the handles that are revoked and whose access tokens could still be unexpired.
+//!
+//! Asked on every request, so it is sharded by the handle's own random bits: a lookup takes one uncontended read lock and
+//! hashes nothing. Nothing is evicted for size; an entry goes when no access token of its session can be accepted any more,
+//! by the same wall clock that checks expiry. Should that clock be turned back, [`RevocationSet::not_before`] keeps expired
+//! tokens expired.
+
+use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, Hasher};
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{PoisonError, RwLock};
+
+use crate::clock::Timestamp;
+use crate::session::SessionHandle;
+
+/// Revoked handles, each until no access token of it can be accepted.
+#[derive(Debug)]
+pub struct RevocationSet {
+    shards: Vec<RwLock<Shard>>,
+    forgotten_until: AtomicI64,
+}
+
+/// Handle → when its last access token expires, in seconds since the epoch.
+type Shard = HashMap<SessionHandle, u32, BuildHasherDefault<HandleHasher>>;
+
+impl Default for RevocationSet {
+    fn default() -> Self {
+        Self {
+            shards: (0..SHARDS).map(|_| RwLock::default()).collect(),
+            forgotten_until: AtomicI64::new(i64::MIN),
+        }
+    }
+}
+
+impl RevocationSet {
+    pub fn contains(&self, handle: &SessionHandle) -> bool {
+        self.read(handle).contains_key(handle)
+    }
+
+    /// Remembers `handle` until `expires`; never shortens what it knows.
+    pub fn insert(&self, handle: SessionHandle, expires: Timestamp) {
+        // Rounded up: rather a second too long.
+        let expires = u32::try_from(expires.as_secs().saturating_add(1)).unwrap_or(u32::MAX);
+        let mut shard = self.shards[shard_of(&handle)]
+            .write()
+            .unwrap_or_else(PoisonError::into_inner);
+        let known = shard.entry(handle).or_insert(expires);
+        *known = expires.max(*known);
+    }
+
+    /// Drops what has expired before `now`.
+    pub fn forget(&self, now: Timestamp) {
+        self.forgotten_until
+            .fetch_max(now.as_millis(), Ordering::AcqRel);
+        for shard in &self.shards {
+            let mut shard = shard.write().unwrap_or_else(PoisonError::into_inner);
+            shard.retain(|_, expires| Timestamp::from_secs(i64::from(*expires)) > now);
+            if shard.len() < shard.capacity() / 4 {
+                shard.shrink_to_fit();
+            }
+        }
+    }
+
+    /// The time to check an expiry against: `now`, or the last [`Self::forget`] if the clock was turned back since.
+    pub fn not_before(&self, now: Timestamp) -> Timestamp {
+        now.max(Timestamp::from_millis(
+            self.forgotten_until.load(Ordering::Acquire),
+        ))
+    }
+
+    pub fn len(&self) -> usize {
+        self.shards
+            .iter()
+            .map(|shard| shard.read().unwrap_or_else(PoisonError::into_inner).len())
+            .sum()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    fn read(&self, handle: &SessionHandle) -> std::sync::RwLockReadGuard<'_, Shard> {
+        self.shards[shard_of(handle)]
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+const SHARDS: usize = 256;
+
+fn shard_of(handle: &SessionHandle) -> usize {
+    usize::from(handle.as_bytes()[0])
+}
+
+/// Handles are random and only the gateway makes them: their own bits are the best hash.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct HandleHasher(u64);
+
+impl Hasher for HandleHasher {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        if let Some(last) = bytes.last_chunk() {
+            self.0 = u64::from_le_bytes(*last);
+        }
+    }
+
+    /// The length of the array, which tells nothing.
+    fn write_usize(&mut self, _: usize) {}
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::RevocationSet;
+    use crate::clock::Timestamp;
+    use crate::session::SessionHandle;
+
+    const NOW: Timestamp = Timestamp::from_secs(1_800_000_000);
+    const HOUR: Duration = Duration::from_secs(3600);
+
+    #[test]
+    fn an_entry_stays_until_its_tokens_have_expired() {
+        let set = RevocationSet::default();
+        let handle = SessionHandle::random();
+        set.insert(handle, NOW + HOUR);
+        set.insert(handle, NOW);
+        set.forget(NOW + HOUR);
+        assert!(
+            set.contains(&handle),
+            "the token is refused as expired from now on, and the entry is kept a second longer"
+        );
+        set.forget(NOW + HOUR + Duration::from_secs(2));
+        assert!(!set.contains(&handle));
+        assert!(set.is_empty());
+    }
+
+    #[test]
+    fn size_evicts_nothing() {
+        let set = RevocationSet::default();
+        let handles: Vec<SessionHandle> = (0..100_000).map(|_| SessionHandle::random()).collect();
+        for handle in &handles {
+            set.insert(*handle, NOW + HOUR);
+        }
+        set.forget(NOW);
+        assert_eq!(set.len(), handles.len());
+        assert!(handles.iter().all(|handle| set.contains(handle)));
+        assert!(!set.contains(&SessionHandle::random()));
+    }
+
+    #[test]
+    fn a_clock_turned_back_brings_no_token_back() {
+        let set = RevocationSet::default();
+        assert_eq!(set.not_before(NOW), NOW);
+        set.forget(NOW + HOUR);
+        assert_eq!(set.not_before(NOW), NOW + HOUR);
+        assert_eq!(set.not_before(NOW + HOUR * 2), NOW + HOUR * 2);
+    }
+}
