@@ -7,3 +7,4 @@ pub mod route;
 pub mod secret;
 pub mod session;
 pub mod store;
+pub mod upstream;

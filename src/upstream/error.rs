@@ -1,0 +1,83 @@
+//! The ways in which an upstream server fails to answer, and who is to blame.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use thiserror::Error;
+
+/// Why there is no answer. Texts name the upstream as the operator does and show nothing of the request.
+#[derive(Debug, Error)]
+pub enum UpstreamError {
+    /// The name was not found, nobody listens, or the network has no way there; 502.
+    #[error("cannot connect to upstream {upstream}: check its address and that it runs")]
+    Connect {
+        upstream: Arc<str>,
+        #[source]
+        cause: io::Error,
+    },
+    /// Neither accepted nor refused in time; 504.
+    #[error("upstream {upstream} did not accept a connection within {after:?}")]
+    ConnectTimeout { upstream: Arc<str>, after: Duration },
+    /// The answer's head did not come in time; 504.
+    #[error("upstream {upstream} did not begin its answer within {after:?}")]
+    ResponseTimeout { upstream: Arc<str>, after: Duration },
+    /// The connection ended before the answer's head was complete; 502.
+    #[error("upstream {upstream} closed the connection without an answer")]
+    Closed {
+        upstream: Arc<str>,
+        #[source]
+        cause: hyper::Error,
+    },
+    /// What came is not the head of an HTTP/1.1 answer, or longer than we take; 502.
+    #[error("upstream {upstream} sent something that is not an HTTP/1.1 answer")]
+    Garbage {
+        upstream: Arc<str>,
+        #[source]
+        cause: hyper::Error,
+    },
+    /// 101 to a request that asked for no upgrade; 502.
+    #[error("upstream {upstream} switched protocols without being asked")]
+    UnexpectedUpgrade { upstream: Arc<str> },
+    /// The client's body broke off or failed while we passed it on; nobody may be left to hear an answer.
+    #[error("the body of the request failed on its way to the upstream")]
+    RequestBody {
+        #[source]
+        cause: hyper::Error,
+    },
+}
+
+/// Who has to change something for the request to succeed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    Client,
+    Upstream,
+}
+
+impl UpstreamError {
+    /// Whose fault it is.
+    pub fn fault(&self) -> Fault {
+        match self {
+            Self::RequestBody { .. } => Fault::Client,
+            Self::Connect { .. }
+            | Self::ConnectTimeout { .. }
+            | Self::ResponseTimeout { .. }
+            | Self::Closed { .. }
+            | Self::Garbage { .. }
+            | Self::UnexpectedUpgrade { .. } => Fault::Upstream,
+        }
+    }
+
+    /// The stable name for logs, metrics and error bodies.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Connect { .. } => "upstream_connect",
+            Self::ConnectTimeout { .. } => "upstream_connect_timeout",
+            Self::ResponseTimeout { .. } => "upstream_response_timeout",
+            Self::Closed { .. } => "upstream_closed",
+            Self::Garbage { .. } => "upstream_garbage",
+            Self::UnexpectedUpgrade { .. } => "upstream_unexpected_upgrade",
+            Self::RequestBody { .. } => "request_body",
+        }
+    }
+}
