@@ -4,6 +4,7 @@ pub mod identity;
 pub mod issuer;
 pub mod revocation;
 pub mod route;
+pub mod proxy;
 pub mod secret;
 pub mod session;
 pub mod store;

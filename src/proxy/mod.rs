@@ -1,0 +1,2 @@
+pub mod tunnel;
+pub mod websocket;
