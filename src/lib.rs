@@ -1,3 +1,4 @@
+pub mod admin;
 pub mod clock;
 pub mod cookie;
 pub mod identity;
@@ -9,3 +10,4 @@ pub mod secret;
 pub mod session;
 pub mod store;
 pub mod upstream;
+pub mod telemetry;
