@@ -84,8 +84,10 @@ async fn get(url: &str) -> Result<(), HealthError> {
     if status == StatusCode::OK {
         return Ok(());
     }
-    let detail = String::from_utf8_lossy(&detail);
-    let detail = detail.trim().escape_debug().to_string();
+    let detail = String::from_utf8_lossy(&detail)
+        .chars()
+        .filter(|character| !character.is_control())
+        .collect();
     Err(HealthError::NotOk { status, detail })
 }
 

@@ -2,7 +2,7 @@
 //!
 //! It runs apart from the public listener, on a port and a runtime of its own: no rule of the public side can expose it, and
 //! it answers while the workers are busy. What it shows is no secret, but it is nobody else's business either: a web page
-//! that a browser on this machine has open cannot read it ([`guard`]).
+//! that a browser on this machine has open cannot read it (guard.rs).
 
 mod answers;
 mod guard;

@@ -7,27 +7,21 @@
 //! A label is a route pattern of the configuration or a `'static` name out of this program. Nothing that a client sends, and
 //! no user, handle or token, can become one, so the number of series is bounded by the configuration.
 
-use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::Duration;
 
-use prometheus_client::collector::Collector;
 use prometheus_client::encoding::text;
-use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric, NoLabelSet};
-use prometheus_client::metrics::MetricType;
-use prometheus_client::metrics::counter::{ConstCounter, Counter};
+use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
-use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
 
-use super::counters::{
-    Bounds, GATEWAY_BOUNDS, HistogramSum, Level, Shard, UPSTREAM_BOUNDS, WorkerMetrics,
-};
-use super::outcome::{MAX_REJECTIONS, Outcome};
+use super::counters::WorkerMetrics;
+use super::outcome::MAX_REJECTIONS;
 use super::process::ProcessCollector;
+use super::scrape::Counted;
 use crate::clock::Timestamp;
 
 /// The media type of [`Metrics::encode`].
@@ -59,16 +53,11 @@ struct Inner {
 impl Metrics {
     pub fn new(settings: MetricsSettings) -> Self {
         debug_assert!(settings.rejections.len() <= MAX_REJECTIONS);
-        let shards = (0..settings.workers.max(1))
-            .map(|_| Arc::new(Shard::new(settings.routes.len())))
-            .collect();
-        let counted = Arc::new(Counted {
-            routes: settings.routes,
-            rejections: settings.rejections,
-            shards,
-            revocation: OnceLock::new(),
-            dropped_log_lines: OnceLock::new(),
-        });
+        let counted = Arc::new(Counted::new(
+            settings.routes,
+            settings.rejections,
+            settings.workers,
+        ));
 
         let mut registry = Registry::default();
         registry.register_collector(Box::new(ProcessCollector {
@@ -92,8 +81,7 @@ impl Metrics {
 
     /// The counters of worker `n`, for it alone.
     pub fn worker(&self, n: usize) -> WorkerMetrics {
-        let shards = &self.0.counted.shards;
-        WorkerMetrics::new(shards[n % shards.len()].clone())
+        self.0.counted.worker(n)
     }
 
     pub fn session_opened(&self) {
@@ -135,12 +123,12 @@ impl Metrics {
 
     /// Where to ask, at each scrape, how this replica stands with the revocation log. The first registration stays.
     pub fn observe(&self, revocation: impl Fn() -> RevocationGauges + Send + Sync + 'static) {
-        let _ = self.0.counted.revocation.set(Box::new(revocation));
+        self.0.counted.observe_revocation(Box::new(revocation));
     }
 
     /// Where to ask, at each scrape, how many log lines were dropped. The first registration stays.
     pub fn observe_dropped_log_lines(&self, dropped: impl Fn() -> u64 + Send + Sync + 'static) {
-        let _ = self.0.counted.dropped_log_lines.set(Box::new(dropped));
+        self.0.counted.observe_dropped_log_lines(Box::new(dropped));
     }
 
     /// All metrics in the OpenMetrics text format, [`CONTENT_TYPE`].
@@ -251,186 +239,5 @@ const ACKNOWLEDGE_BOUNDS: [f64; 12] = [
     0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 3.0, 10.0,
 ];
 
-/// What is summed or asked for at each scrape.
-struct Counted {
-    routes: Vec<String>,
-    rejections: &'static [&'static str],
-    shards: Vec<Arc<Shard>>,
-    revocation: OnceLock<Box<dyn Fn() -> RevocationGauges + Send + Sync>>,
-    dropped_log_lines: OnceLock<Box<dyn Fn() -> u64 + Send + Sync>>,
-}
-
-impl Counted {
-    fn encode_requests(&self, encoder: &mut DescriptorEncoder) -> fmt::Result {
-        let mut counts = BTreeMap::<(&str, String), u64>::new();
-        for shard in &self.shards {
-            for (index, counters) in shard.routes().iter().enumerate() {
-                for (outcome, n) in counters.outcomes().enumerate().filter(|(_, n)| *n > 0) {
-                    let label = Outcome::label(outcome, self.rejections);
-                    *counts.entry((self.route_label(index), label)).or_default() += n;
-                }
-            }
-        }
-        let mut metric = encoder.encode_descriptor(
-            "requests",
-            "Requests that have ended, by route and outcome.",
-            None,
-            MetricType::Counter,
-        )?;
-        for ((route, outcome), n) in &counts {
-            metric
-                .encode_family(&[("route", *route), ("outcome", outcome)])?
-                .encode_counter::<NoLabelSet, u64, f64>(n, None)?;
-        }
-        Ok(())
-    }
-
-    fn encode_durations(&self, encoder: &mut DescriptorEncoder) -> fmt::Result {
-        let mut gateway = BTreeMap::<&str, HistogramSum>::new();
-        let mut upstream = BTreeMap::<&str, HistogramSum>::new();
-        for shard in &self.shards {
-            for (index, counters) in shard.routes().iter().enumerate() {
-                let route = self.route_label(index);
-                gateway.entry(route).or_default().add(&counters.gateway);
-                upstream.entry(route).or_default().add(&counters.upstream);
-            }
-        }
-        encode_histograms(
-            encoder,
-            "gateway_seconds",
-            "Time of requests that was not the upstream's.",
-            &GATEWAY_BOUNDS,
-            &gateway,
-        )?;
-        encode_histograms(
-            encoder,
-            "upstream_seconds",
-            "Time of requests that was the upstream's.",
-            &UPSTREAM_BOUNDS,
-            &upstream,
-        )
-    }
-
-    fn route_label(&self, index: usize) -> &str {
-        self.routes.get(index).map_or("none", String::as_str)
-    }
-
-    fn encode_levels(&self, encoder: &mut DescriptorEncoder) -> fmt::Result {
-        let shards = self.shards.iter();
-        encode_gauge(
-            encoder,
-            "connections",
-            "Open connections from clients.",
-            Level::sum(shards.clone().map(|shard| &shard.connections)),
-        )?;
-        encode_gauge(
-            encoder,
-            "live_streams",
-            "Open streams that would be cut if their session ended.",
-            Level::sum(shards.map(|shard| &shard.streams)),
-        )
-    }
-
-    fn encode_revocation(&self, encoder: &mut DescriptorEncoder) -> fmt::Result {
-        let Some(observe) = self.revocation.get() else {
-            return Ok(());
-        };
-        let gauges = observe();
-        encode_gauge(
-            encoder,
-            "revocation_set_size",
-            "Revoked sessions whose access tokens may be unexpired.",
-            gauges.set_size,
-        )?;
-        encode_gauge(
-            encoder,
-            "revocation_sequence_applied",
-            "The last sequence of the revocation log that this replica knows.",
-            gauges.sequence_applied,
-        )?;
-        encode_seconds(
-            encoder,
-            "lease_remaining_seconds",
-            "How long this replica may still trust its revocation set.",
-            gauges.lease_remaining,
-        )?;
-        gauges.proof_age.map_or(Ok(()), |age| {
-            encode_seconds(
-                encoder,
-                "lease_proof_age_seconds",
-                "Since the last proof that the revocation set was up to date.",
-                age,
-            )
-        })
-    }
-
-    fn encode_dropped_log_lines(&self, encoder: &mut DescriptorEncoder) -> fmt::Result {
-        let Some(dropped) = self.dropped_log_lines.get() else {
-            return Ok(());
-        };
-        let counter = ConstCounter::new(dropped());
-        counter.encode(encoder.encode_descriptor(
-            "log_lines_dropped",
-            "Log lines that nobody took off fast enough.",
-            None,
-            MetricType::Counter,
-        )?)
-    }
-}
-
-impl Collector for Counted {
-    fn encode(&self, mut encoder: DescriptorEncoder) -> fmt::Result {
-        self.encode_requests(&mut encoder)?;
-        self.encode_durations(&mut encoder)?;
-        self.encode_levels(&mut encoder)?;
-        self.encode_revocation(&mut encoder)?;
-        self.encode_dropped_log_lines(&mut encoder)
-    }
-}
-
-impl fmt::Debug for Counted {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Counted")
-    }
-}
-
-fn encode_histograms(
-    encoder: &mut DescriptorEncoder,
-    name: &str,
-    help: &str,
-    bounds: &Bounds,
-    by_route: &BTreeMap<&str, HistogramSum>,
-) -> fmt::Result {
-    let mut metric = encoder.encode_descriptor(name, help, None, MetricType::Histogram)?;
-    for (route, sum) in by_route.iter().filter(|(_, sum)| sum.count() > 0) {
-        metric
-            .encode_family(&[("route", *route)])?
-            .encode_histogram::<NoLabelSet>(
-                sum.sum_seconds(),
-                sum.count(),
-                &sum.buckets(bounds),
-                None,
-            )?;
-    }
-    Ok(())
-}
-
-fn encode_gauge(
-    encoder: &mut DescriptorEncoder,
-    name: &str,
-    help: &str,
-    value: u64,
-) -> fmt::Result {
-    let gauge = ConstGauge::new(value);
-    gauge.encode(encoder.encode_descriptor(name, help, None, MetricType::Gauge)?)
-}
-
-fn encode_seconds(
-    encoder: &mut DescriptorEncoder,
-    name: &str,
-    help: &str,
-    value: Duration,
-) -> fmt::Result {
-    let gauge = ConstGauge::new(value.as_secs_f64());
-    gauge.encode(encoder.encode_descriptor(name, help, None, MetricType::Gauge)?)
-}
+#[cfg(test)]
+mod tests;

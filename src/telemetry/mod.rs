@@ -11,6 +11,7 @@ mod one_line;
 mod outcome;
 mod process;
 mod request_log;
+mod scrape;
 
 pub use counters::WorkerMetrics;
 pub use logs::{LogError, LogFormat, LogGuard, LogSettings, check_filter, init};

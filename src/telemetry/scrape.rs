@@ -1,0 +1,233 @@
+//! What is summed, or asked for, each time the metrics are read.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric, NoLabelSet};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::metrics::counter::ConstCounter;
+use prometheus_client::metrics::gauge::ConstGauge;
+
+use super::counters::{
+    Bounds, GATEWAY_BOUNDS, HistogramSum, Level, Shard, UPSTREAM_BOUNDS, WorkerMetrics,
+};
+use super::metrics::RevocationGauges;
+use super::outcome::Outcome;
+
+/// The shards of all workers, and whom to ask for the rest.
+pub(super) struct Counted {
+    routes: Vec<String>,
+    rejections: &'static [&'static str],
+    shards: Vec<Arc<Shard>>,
+    revocation: OnceLock<Observer<RevocationGauges>>,
+    dropped_log_lines: OnceLock<Observer<u64>>,
+}
+
+pub(super) type Observer<T> = Box<dyn Fn() -> T + Send + Sync>;
+
+impl Counted {
+    pub(super) fn new(
+        routes: Vec<String>,
+        rejections: &'static [&'static str],
+        workers: usize,
+    ) -> Self {
+        let shards = (0..workers.max(1))
+            .map(|_| Arc::new(Shard::new(routes.len())))
+            .collect();
+        Self {
+            routes,
+            rejections,
+            shards,
+            revocation: OnceLock::new(),
+            dropped_log_lines: OnceLock::new(),
+        }
+    }
+
+    pub(super) fn worker(&self, n: usize) -> WorkerMetrics {
+        WorkerMetrics::new(self.shards[n % self.shards.len()].clone())
+    }
+
+    pub(super) fn observe_revocation(&self, observer: Observer<RevocationGauges>) {
+        let _ = self.revocation.set(observer);
+    }
+
+    pub(super) fn observe_dropped_log_lines(&self, observer: Observer<u64>) {
+        let _ = self.dropped_log_lines.set(observer);
+    }
+
+    fn encode_requests(&self, encoder: &mut DescriptorEncoder) -> fmt::Result {
+        let mut counts = BTreeMap::<(&str, String), u64>::new();
+        for shard in &self.shards {
+            for (index, counters) in shard.routes().iter().enumerate() {
+                for (outcome, n) in counters.outcomes().enumerate().filter(|(_, n)| *n > 0) {
+                    let label = Outcome::label(outcome, self.rejections);
+                    *counts.entry((self.route_label(index), label)).or_default() += n;
+                }
+            }
+        }
+        let mut metric = encoder.encode_descriptor(
+            "requests",
+            "Requests that have ended, by route and outcome.",
+            None,
+            MetricType::Counter,
+        )?;
+        for ((route, outcome), n) in &counts {
+            metric
+                .encode_family(&[("route", *route), ("outcome", outcome)])?
+                .encode_counter::<NoLabelSet, u64, f64>(n, None)?;
+        }
+        Ok(())
+    }
+
+    fn encode_durations(&self, encoder: &mut DescriptorEncoder) -> fmt::Result {
+        let mut gateway = BTreeMap::<&str, HistogramSum>::new();
+        let mut upstream = BTreeMap::<&str, HistogramSum>::new();
+        for shard in &self.shards {
+            for (index, counters) in shard.routes().iter().enumerate() {
+                let route = self.route_label(index);
+                gateway.entry(route).or_default().add(&counters.gateway);
+                upstream.entry(route).or_default().add(&counters.upstream);
+            }
+        }
+        encode_histograms(
+            encoder,
+            "gateway_seconds",
+            "Time of requests that was not the upstream's.",
+            &GATEWAY_BOUNDS,
+            &gateway,
+        )?;
+        encode_histograms(
+            encoder,
+            "upstream_seconds",
+            "Time of requests that was the upstream's.",
+            &UPSTREAM_BOUNDS,
+            &upstream,
+        )
+    }
+
+    fn route_label(&self, index: usize) -> &str {
+        self.routes.get(index).map_or("none", String::as_str)
+    }
+
+    fn encode_levels(&self, encoder: &mut DescriptorEncoder) -> fmt::Result {
+        let shards = self.shards.iter();
+        encode_gauge(
+            encoder,
+            "connections",
+            "Open connections from clients.",
+            Level::sum(shards.clone().map(|shard| &shard.connections)),
+        )?;
+        encode_gauge(
+            encoder,
+            "live_streams",
+            "Open streams that would be cut if their session ended.",
+            Level::sum(shards.map(|shard| &shard.streams)),
+        )
+    }
+
+    fn encode_revocation(&self, encoder: &mut DescriptorEncoder) -> fmt::Result {
+        let Some(observe) = self.revocation.get() else {
+            return Ok(());
+        };
+        let gauges = observe();
+        encode_gauge(
+            encoder,
+            "revocation_set_size",
+            "Revoked sessions whose access tokens may be unexpired.",
+            gauges.set_size,
+        )?;
+        encode_gauge(
+            encoder,
+            "revocation_sequence_applied",
+            "The last sequence of the revocation log that this replica knows.",
+            gauges.sequence_applied,
+        )?;
+        encode_seconds(
+            encoder,
+            "lease_remaining_seconds",
+            "How long this replica may still trust its revocation set.",
+            gauges.lease_remaining,
+        )?;
+        gauges.proof_age.map_or(Ok(()), |age| {
+            encode_seconds(
+                encoder,
+                "lease_proof_age_seconds",
+                "Since the last proof that the revocation set was up to date.",
+                age,
+            )
+        })
+    }
+
+    fn encode_dropped_log_lines(&self, encoder: &mut DescriptorEncoder) -> fmt::Result {
+        let Some(dropped) = self.dropped_log_lines.get() else {
+            return Ok(());
+        };
+        let counter = ConstCounter::new(dropped());
+        counter.encode(encoder.encode_descriptor(
+            "log_lines_dropped",
+            "Log lines that nobody took off fast enough.",
+            None,
+            MetricType::Counter,
+        )?)
+    }
+}
+
+impl Collector for Counted {
+    fn encode(&self, mut encoder: DescriptorEncoder) -> fmt::Result {
+        self.encode_requests(&mut encoder)?;
+        self.encode_durations(&mut encoder)?;
+        self.encode_levels(&mut encoder)?;
+        self.encode_revocation(&mut encoder)?;
+        self.encode_dropped_log_lines(&mut encoder)
+    }
+}
+
+impl fmt::Debug for Counted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Counted")
+    }
+}
+
+fn encode_histograms(
+    encoder: &mut DescriptorEncoder,
+    name: &str,
+    help: &str,
+    bounds: &Bounds,
+    by_route: &BTreeMap<&str, HistogramSum>,
+) -> fmt::Result {
+    let mut metric = encoder.encode_descriptor(name, help, None, MetricType::Histogram)?;
+    for (route, sum) in by_route.iter().filter(|(_, sum)| sum.count() > 0) {
+        metric
+            .encode_family(&[("route", *route)])?
+            .encode_histogram::<NoLabelSet>(
+                sum.sum_seconds(),
+                sum.count(),
+                &sum.buckets(bounds),
+                None,
+            )?;
+    }
+    Ok(())
+}
+
+fn encode_gauge(
+    encoder: &mut DescriptorEncoder,
+    name: &str,
+    help: &str,
+    value: u64,
+) -> fmt::Result {
+    let gauge = ConstGauge::new(value);
+    gauge.encode(encoder.encode_descriptor(name, help, None, MetricType::Gauge)?)
+}
+
+fn encode_seconds(
+    encoder: &mut DescriptorEncoder,
+    name: &str,
+    help: &str,
+    value: Duration,
+) -> fmt::Result {
+    let gauge = ConstGauge::new(value.as_secs_f64());
+    gauge.encode(encoder.encode_descriptor(name, help, None, MetricType::Gauge)?)
+}
