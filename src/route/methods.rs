@@ -108,3 +108,64 @@ pub enum InvalidMethods {
     #[error("the method {0} is listed twice")]
     Twice(Method),
 }
+
+#[cfg(test)]
+mod tests {
+    use http::Method;
+
+    use super::{InvalidMethods, MethodSet};
+
+    fn set(names: &[&str]) -> MethodSet {
+        MethodSet::parse(names).unwrap()
+    }
+
+    #[test]
+    fn a_method_is_meant_only_by_its_name() {
+        let get = set(&["GET"]);
+        for (name, expected) in [
+            ("GET", true),
+            ("HEAD", false),
+            ("POST", false),
+            ("get", false),
+            ("GETT", false),
+        ] {
+            let method = Method::from_bytes(name.as_bytes()).unwrap();
+            assert_eq!(get.contains(&method), expected, "{name}");
+            assert!(MethodSet::ANY.contains(&method));
+        }
+    }
+
+    #[test]
+    fn what_is_no_list_of_methods() {
+        for (names, reason) in [
+            (&[][..], InvalidMethods::None),
+            (&["get"], InvalidMethods::LowerCase("get".into())),
+            (&["GET", "*/*"], InvalidMethods::NotAToken("*/*".into())),
+            (&[""], InvalidMethods::NotAToken(String::new())),
+            (&["GET "], InvalidMethods::NotAToken("GET ".into())),
+            (&["GET", "PUT", "GET"], InvalidMethods::Twice(Method::GET)),
+        ] {
+            assert_eq!(MethodSet::parse(names), Err(reason), "{names:?}");
+        }
+    }
+
+    #[test]
+    fn what_two_sets_share() {
+        let any = &MethodSet::ANY;
+        let read = &set(&["HEAD", "GET"]);
+        let write = &set(&["POST", "PUT"]);
+        let form = &set(&["GET", "POST"]);
+        for (one, other, both) in [
+            (any, any, Some(MethodSet::ANY)),
+            (any, read, Some(set(&["GET", "HEAD"]))),
+            (read, write, None),
+            (read, form, Some(set(&["GET"]))),
+        ] {
+            assert_eq!(one.intersection(other), both);
+            assert_eq!(other.intersection(one), both);
+            assert_eq!(one.overlaps(other), both.is_some());
+        }
+        assert_eq!(read.to_string(), "GET, HEAD");
+        assert_eq!(any.to_string(), "any method");
+    }
+}

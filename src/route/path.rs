@@ -350,3 +350,6 @@ fn hex_value(digit: u8) -> Option<u8> {
 fn is_unreserved(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~')
 }
+
+#[cfg(test)]
+mod tests;

@@ -205,3 +205,192 @@ pub enum InvalidPattern {
     #[error("* stands for a whole segment, not for a part of one as in {0:?}")]
     StarInSegment(String),
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::{Strategy, prop_assert, prop_assert_eq, proptest};
+
+    use super::super::path::CanonicalPath;
+    use super::{InvalidPattern, PathPattern};
+
+    fn pattern(text: &str) -> PathPattern {
+        PathPattern::parse(text).unwrap_or_else(|reason| panic!("{text:?}: {reason}"))
+    }
+
+    #[test]
+    fn what_a_pattern_matches() {
+        let cases: &[(&str, &[&str], &[&str])] = &[
+            ("/", &["/", "//", "/?a"], &["/a"]),
+            (
+                "/a",
+                &["/a", "//a", "/%61", "/a?/b"],
+                &["/a/", "/A", "/ab", "/a;x", "/", "/a/a"],
+            ),
+            ("/a/", &["/a/", "/a//"], &["/a", "/a/b"]),
+            ("/*", &["/a", "/%2A", "/;"], &["/", "/a/", "/a/b"]),
+            ("/*/", &["/a/"], &["/", "/a", "//"]),
+            (
+                "/a/*/b",
+                &["/a/x/b", "/a/*/b"],
+                &["/a/b", "/a/x/y/b", "/a/x/b/"],
+            ),
+            ("/**", &["/", "/a", "/a/", "/a/b/c"], &[]),
+            (
+                "/public/**",
+                &[
+                    "/public",
+                    "/public/",
+                    "/public/a/b",
+                    "/public/%252e%252e/app/a",
+                ],
+                &[
+                    "/PUBLIC/a",
+                    "/Public/a",
+                    "/publicx/a",
+                    "/",
+                    "/app/public/a",
+                    "/app/a?x=/public/b",
+                    "/app/a?/public/",
+                    "/?/public/a",
+                    "/public;x/a",
+                ],
+            ),
+            ("/*/**", &["/a", "/a/", "/a/b"], &["/"]),
+            ("/%C3%A9", &["/%c3%a9"], &["/%C3%A8"]),
+            (
+                "/auth/signout",
+                &["/auth/%73ignout", "/auth//signout"],
+                &["/auth/signout/", "/AUTH/signout"],
+            ),
+        ];
+        for (text, matched, others) in cases {
+            let pattern = pattern(text);
+            assert_eq!(pattern.to_string(), *text);
+            let matches = |path: &str| pattern.matches(&CanonicalPath::parse(path).unwrap());
+            for path in *matched {
+                assert!(matches(path), "{text} and {path}");
+            }
+            for path in *others {
+                assert!(!matches(path), "{text} and {path}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_no_pattern() {
+        for (text, expected) in [
+            ("", "no request has such a path"),
+            ("a", "no request has such a path"),
+            ("/a/../b", "no request has such a path"),
+            ("/%zz", "no request has such a path"),
+            ("/a#b", "no request has such a path"),
+            (
+                "/a//b",
+                "paths are compared in their canonical form; write \"/a/b\"",
+            ),
+            (
+                "/%61%2a",
+                "paths are compared in their canonical form; write \"/a%2A\"",
+            ),
+            (
+                "/zoë x",
+                "paths are compared in their canonical form; write \"/zo%C3%AB%20x\"",
+            ),
+            (
+                "/a?b",
+                "a pattern is about the path alone; leave out the ? and what follows",
+            ),
+            (
+                "/a/?",
+                "a pattern is about the path alone; leave out the ? and what follows",
+            ),
+            (
+                "/**/a",
+                "** is allowed only as the last segment; use * for one segment",
+            ),
+            (
+                "/**/",
+                "** is allowed only as the last segment; use * for one segment",
+            ),
+            (
+                "/a*",
+                "* stands for a whole segment, not for a part of one as in \"a*\"",
+            ),
+            (
+                "/a/***",
+                "* stands for a whole segment, not for a part of one as in \"***\"",
+            ),
+        ] {
+            let reason: InvalidPattern = PathPattern::parse(text).unwrap_err();
+            assert_eq!(reason.to_string(), expected, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn inclusion() {
+        for (wide, narrow) in [
+            ("/**", "/"),
+            ("/**", "/*/**"),
+            ("/a/**", "/a"),
+            ("/a/**", "/a/"),
+            ("/a/**", "/a/b/**"),
+            ("/*", "/a"),
+            ("/*/**", "/a/**"),
+            ("/*/b", "/a/b"),
+        ] {
+            let (wide, narrow) = (pattern(wide), pattern(narrow));
+            assert!(
+                wide.contains(&narrow) && !narrow.contains(&wide),
+                "{wide} {narrow}"
+            );
+            assert_eq!(wide.intersection(&narrow).unwrap(), narrow);
+        }
+        for (one, other, both) in [
+            ("/a/*", "/*/b", Some("/a/b")),
+            ("/a/**", "/*/b/**", Some("/a/b/**")),
+            ("/a/**", "/*/*/c", Some("/a/*/c")),
+            ("/a/*", "/*/", None),
+            ("/*", "/", None),
+            ("/*/**", "/", None),
+            ("/a", "/a/", None),
+            ("/a", "/b/**", None),
+        ] {
+            let (one, other) = (pattern(one), pattern(other));
+            assert!(
+                !one.contains(&other) && !other.contains(&one),
+                "{one} {other}"
+            );
+            assert_eq!(one.intersection(&other), both.map(pattern), "{one} {other}");
+        }
+    }
+
+    fn patterns() -> impl Strategy<Value = PathPattern> {
+        "(/[ab*]){0,3}(/|/\\*\\*)?"
+            .prop_filter_map("not a pattern", |text| PathPattern::parse(&text).ok())
+    }
+
+    fn paths() -> impl Strategy<Value = CanonicalPath> {
+        "(/[abc]){0,5}/?".prop_filter_map("not a path", |text| CanonicalPath::parse(&text).ok())
+    }
+
+    proptest! {
+        #[test]
+        fn a_pattern_reads_as_it_is_written(one in patterns()) {
+            prop_assert_eq!(PathPattern::parse(&one.to_string()), Ok(one.clone()));
+            prop_assert!(one.matches(&CanonicalPath::parse(&one.example()).unwrap()));
+        }
+
+        #[test]
+        fn sets_behave_as_sets(one in patterns(), other in patterns(), path in paths()) {
+            let (in_one, in_other) = (one.matches(&path), other.matches(&path));
+            let both = one.intersection(&other);
+            prop_assert_eq!(&both, &other.intersection(&one));
+            prop_assert_eq!(both.is_some(), one.overlaps(&other));
+            prop_assert_eq!(both.is_some_and(|both| both.matches(&path)), in_one && in_other);
+            if one.contains(&other) {
+                prop_assert!(in_one || !in_other);
+                prop_assert_eq!(one.intersection(&other), Some(other));
+            }
+        }
+    }
+}

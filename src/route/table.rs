@@ -47,7 +47,7 @@ struct Choice {
 
 /// More states than this are refused at start-up. Plain paths make one state per segment; a `*` beside fixed segments
 /// repeats what follows it for each of them, and rules with many `*` multiply.
-const MAX_STATES: usize = 1 << 18;
+const MAX_STATES: usize = 1 << 16;
 
 impl<T> RouteTable<T> {
     /// The order of `rules` has no meaning. Either they leave nothing open, or all that they do leave open is returned.
@@ -244,10 +244,19 @@ impl<'a> Builder<'a> {
     fn unreachable(&self) -> Vec<RouteConflict> {
         let mut found = Vec::new();
         for (first, reached) in self.rules.iter().zip(&self.reached) {
-            let taken_by = |other: &&RuleName| {
+            if *reached {
+                continue;
+            }
+            let takers = self.rules.iter().filter(|other| {
                 other.is_more_specific_than(first) && other.methods.overlaps(&first.methods)
-            };
-            if let (false, Some(second)) = (reached, self.rules.iter().find(taken_by)) {
+            });
+            // The widest says most about why.
+            let second = takers.clone().find(|taker| {
+                !takers
+                    .clone()
+                    .any(|other| taker.is_more_specific_than(other))
+            });
+            if let Some(second) = second {
                 found.push(RouteConflict {
                     first: first.clone(),
                     second: second.clone(),
@@ -282,3 +291,6 @@ fn sorted(parts: &[&[RuleId]]) -> Vec<RuleId> {
     all.sort_unstable();
     all
 }
+
+#[cfg(test)]
+mod tests;
