@@ -111,11 +111,8 @@ fn pool(connections: u32) -> SqlitePoolOptions {
 
 /// All in one transaction, so that two processes that start at once do not both apply a migration.
 async fn migrate(pool: &SqlitePool) -> Result<(), StoreError> {
-    let mut migrator: Migrator = sqlx::migrate!("migrations/sqlite");
-    // After a roll-back to this version, tables that a newer one has widened are fine.
-    migrator.set_ignore_missing(true);
     let mut transaction = pool.begin_with("BEGIN IMMEDIATE").await.map_err(classify)?;
-    migrator
+    migrations()
         .run_direct(None, &mut *transaction, false)
         .await
         .map_err(|error| match error {
@@ -128,6 +125,13 @@ async fn migrate(pool: &SqlitePool) -> Result<(), StoreError> {
             other => StoreError::Migration(Box::new(other)),
         })?;
     transaction.commit().await.map_err(classify)
+}
+
+fn migrations() -> Migrator {
+    let mut migrations = sqlx::migrate!("migrations/sqlite");
+    // After a roll-back to this version, tables that a newer one has widened are fine.
+    migrations.set_ignore_missing(true);
+    migrations
 }
 
 fn classify(error: sqlx::Error) -> StoreError {
@@ -171,4 +175,60 @@ fn is_temporary_code(code: i32) -> bool {
         code & 0xff,
         PERM | BUSY | LOCKED | NOMEM | READONLY | INTERRUPT | IOERR | FULL | CANTOPEN | PROTOCOL
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use sqlx::query;
+
+    use super::{SqliteStore, migrations};
+    use crate::clock::Timestamp;
+    use crate::identity::UserId;
+    use crate::store::RevocationReason;
+
+    const NOW: Timestamp = Timestamp::from_secs(1_800_000_000);
+
+    #[test]
+    fn all_migrations_are_built_in() {
+        let files = std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/migrations/sqlite"));
+        assert_eq!(migrations().iter().count(), files.unwrap().count());
+    }
+
+    #[tokio::test]
+    async fn every_connection_waits_for_the_disk_and_not_for_ever() {
+        let directory = tempfile::tempdir().unwrap();
+        let url = format!("sqlite:{}/x.db", directory.path().display());
+        let store = SqliteStore::open(&url).await.unwrap();
+        let value = async |pool, pragma| {
+            let row = query(pragma).fetch_one(pool).await.unwrap();
+            sqlx::Row::try_get::<i64, _>(&row, 0).unwrap()
+        };
+        for pool in [&store.write, &store.read] {
+            assert_eq!(value(pool, "PRAGMA synchronous").await, 2, "FULL");
+            assert_eq!(value(pool, "PRAGMA foreign_keys").await, 1);
+            assert_eq!(value(pool, "PRAGMA busy_timeout").await, 2_000);
+        }
+        assert_eq!(value(&store.read, "PRAGMA query_only").await, 1);
+        let row = query("PRAGMA journal_mode").fetch_one(&store.read).await;
+        assert_eq!(sqlx::Row::get::<String, _>(&row.unwrap(), 0), "wal");
+    }
+
+    /// SQLite may roll back on its own; the driver does not notice.
+    #[tokio::test]
+    async fn a_transaction_that_ended_by_itself_does_not_spoil_the_connection() {
+        let directory = tempfile::tempdir().unwrap();
+        let url = format!("sqlite:{}/x.db", directory.path().display());
+        let store = SqliteStore::open(&url).await.unwrap();
+        let user = UserId::parse("alice").unwrap();
+        for number in 1..=3 {
+            let mut transaction = store.begin().await.unwrap();
+            query("ROLLBACK").execute(&mut *transaction).await.unwrap();
+            drop(transaction);
+            let revocation = store
+                .revoke_user(&user, RevocationReason::Admin, NOW)
+                .await
+                .unwrap();
+            assert_eq!(revocation.sequence.as_u64(), number);
+        }
+    }
 }

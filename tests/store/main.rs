@@ -1,0 +1,87 @@
+//! The contract of the session store: one suite, run on every database, and what is particular to each.
+//!
+//! A test of the suite is a function over a [`SessionStore`](portcullis::store::SessionStore), or over two that are open on
+//! the same database as two processes would be. It is listed below once and runs as `on_sqlite::<its name>`.
+
+#![expect(
+    clippy::unwrap_used,
+    reason = "clippy.toml allows it in test functions, and these are their helpers"
+)]
+
+mod full_disk;
+mod keys;
+mod logins;
+mod pruning;
+mod races;
+mod replicas;
+mod revocation;
+mod rotation;
+mod sessions;
+mod sqlite;
+mod support;
+
+/// Makes a test per database of each function named.
+macro_rules! contract {
+    (one store: { $($one_subject:ident::$one:ident,)* } two stores: { $($two_subject:ident::$two:ident,)* }) => {
+        mod on_sqlite {
+            $(
+                #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+                async fn $one() {
+                    let file = crate::sqlite::File::new();
+                    crate::$one_subject::$one(&file.open().await).await;
+                }
+            )*
+            $(
+                #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+                async fn $two() {
+                    let file = crate::sqlite::File::new();
+                    crate::$two_subject::$two(&file.open().await, &file.open().await).await;
+                }
+            )*
+        }
+    };
+}
+
+contract! {
+    one store: {
+    sessions::a_session_is_written_and_read_back,
+    sessions::a_session_is_live_until_either_end,
+    sessions::a_handle_opens_one_session_only,
+    sessions::sessions_are_listed_in_pages,
+    sessions::user_ids_are_compared_byte_for_byte,
+    sessions::data_is_replaced,
+    sessions::what_is_over_is_removed_but_not_revoked,
+    rotation::a_rotation_is_written_once,
+    rotation::a_rotation_never_shortens_what_is_remembered,
+    rotation::another_access_token_extends_what_is_remembered,
+    rotation::the_first_use_is_noted_once_and_for_the_newest_generation,
+    revocation::a_revocation_ends_the_session_and_is_logged,
+    revocation::a_batch_has_one_sequence_and_one_mark,
+    revocation::what_is_gone_gives_the_newest_sequence,
+    revocation::an_entry_outlives_the_access_token_and_the_revocation,
+    revocation::a_user_is_revoked_in_one_transaction,
+    revocation::a_user_without_sessions_takes_a_sequence,
+    revocation::the_log_tells_histories_apart_by_their_marks,
+    logins::a_login_replaces_the_session_of_its_browser,
+    logins::a_login_that_began_before_the_user_was_revoked_is_overtaken,
+    logins::an_overtaken_login_leaves_the_old_session_alone,
+    pruning::the_log_keeps_what_an_access_token_may_need,
+    pruning::the_log_keeps_its_newest_entry,
+    pruning::numbers_are_not_given_out_again,
+    pruning::user_revocations_are_kept_longer_than_a_login_takes,
+    replicas::a_replica_joins_renews_and_leaves,
+    replicas::a_replica_that_renewed_is_not_reaped,
+    keys::keys_are_initialised_once,
+    keys::another_master_key_is_refused,
+    }
+    two stores: {
+    races::a_revoked_session_stays_revoked,
+    races::sequences_are_in_commit_order,
+    races::one_of_many_rotations_wins,
+    races::no_login_survives_the_revocation_of_its_user,
+    races::a_user_is_revoked_all_or_nothing,
+    races::of_many_revocations_one_ends_the_session,
+    races::the_other_sees_what_was_answered,
+    races::one_of_many_initialisations_wins,
+    }
+}

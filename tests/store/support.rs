@@ -1,0 +1,82 @@
+//! Sessions to store, and patience.
+
+use std::time::Duration;
+
+use portcullis::clock::Timestamp;
+use portcullis::identity::UserId;
+use portcullis::secret::{Secret, random_bytes};
+use portcullis::session::{Device, Lineage, RefreshHash, Session, SessionHandle};
+use portcullis::store::{LogEntry, OpenOutcome, Rotation, Sequence, SessionStore, StoreError};
+
+pub const NOW: Timestamp = Timestamp::from_secs(1_800_000_000);
+pub const ACCESS: Duration = Duration::from_secs(3600);
+pub const IDLE: Duration = Duration::from_secs(100 * 24 * 3600);
+pub const ABSOLUTE: Duration = Duration::from_secs(365 * 24 * 3600);
+
+pub fn user(name: &str) -> UserId {
+    UserId::parse(name).unwrap()
+}
+
+/// A session of the user that begins at [`NOW`].
+pub fn session(name: &str) -> Session {
+    Session {
+        handle: SessionHandle::random(),
+        user: user(name),
+        secret: Secret::random(),
+        lineage: Lineage::begin(NOW, IDLE, ABSOLUTE),
+        refresh_hash: RefreshHash::from_bytes(random_bytes()),
+        claims: r#"{"role":"reader"}"#.into(),
+        data: "{}".into(),
+        created_at: NOW,
+        last_seen_at: NOW,
+        access_expires_at: NOW + ACCESS,
+        device: Device::default(),
+    }
+}
+
+/// A session of the user, opened by a login that knew everything.
+pub async fn open(store: &SessionStore, name: &str) -> Session {
+    let session = session(name);
+    let known = patiently(|| store.head()).await;
+    let outcome = patiently(|| store.open_session(&session, known, None)).await;
+    assert_eq!(outcome, OpenOutcome::Opened { replaced: None });
+    session
+}
+
+/// The rotation that follows a look at the session.
+pub fn rotation_of(session: &Session, now: Timestamp) -> Rotation {
+    Rotation {
+        handle: session.handle,
+        from_generation: session.lineage.generation,
+        to: session.lineage.rotated(now, IDLE),
+        refresh_hash: RefreshHash::from_bytes(random_bytes()),
+        access_expires_at: now + ACCESS,
+        now,
+    }
+}
+
+pub async fn log_after(store: &SessionStore, applied: u64) -> Vec<LogEntry> {
+    store
+        .read_log(Sequence::new(applied))
+        .await
+        .unwrap()
+        .entries
+}
+
+/// Tries again while the store is busy: on a loaded machine a queue may be longer than the store lets anyone wait.
+pub async fn patiently<T, F: Future<Output = Result<T, StoreError>>>(
+    mut operation: impl FnMut() -> F,
+) -> T {
+    loop {
+        match operation().await {
+            Err(error) if error.is_temporary() => tokio::task::yield_now().await,
+            result => return result.unwrap(),
+        }
+    }
+}
+
+/// All fields of a session, for comparison; secrets are only told apart.
+pub fn assert_same(found: &Session, expected: &Session) {
+    assert!(found.secret == expected.secret && found.refresh_hash == expected.refresh_hash);
+    assert_eq!(format!("{found:?}"), format!("{expected:?}"));
+}
