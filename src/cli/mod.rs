@@ -1,0 +1,3 @@
+//! The commands of the `portcullis` binary.
+
+pub mod demo;
