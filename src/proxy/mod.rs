@@ -1,2 +1,434 @@
+//! The way of a request.
+//!
+//! ```text
+//! request     receive → route → authenticate → (refresh) → forward → reply
+//! login       … → forward → the application names the user → open session → reply with cookies
+//! logout      receive → route → identify (signature must hold, expiry need not) → revoke → acknowledge → reply, cookies cleared
+//! refresh     receive → route → exchange → reply with cookies
+//! ```
+//!
+//! Each stage takes the result of the one before by value, so that a request that was not authenticated cannot be forwarded as
+//! if it had been: the types don't fit. [`Proxy::answer`] is the list of stages; whatever a stage refuses is a [`Rejection`], and
+//! [`Proxy::handle`] turns it into an answer, a log line and a count.
+//!
+//! One [`Proxy`] serves one worker: a thread with a runtime, a listener and connections to the upstreams of its own. What
+//! workers share is read without contention; what needs the store runs on the [`Background`] runtime.
+
+mod authenticate;
+mod background;
+mod forward;
+mod headers;
+pub mod listener;
+mod login;
+mod logout;
+mod origin;
+mod policy;
+mod receive;
+mod record;
+mod refresh;
+mod rejection;
+mod reply;
 pub mod tunnel;
 pub mod websocket;
+
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::header::{CONNECTION, UPGRADE};
+use http::{HeaderValue, Request, StatusCode};
+use hyper::body::{Body, Incoming};
+use hyper_util::rt::TokioIo;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::{debug, error, warn};
+
+pub use authenticate::{AntiCsrf, Caller, Identity, VerifiedTokens};
+pub use background::Background;
+pub use headers::HeaderRules;
+pub use logout::clear_site_data;
+pub use origin::OwnOrigin;
+pub use policy::{Action, Auth, ForwardPolicy, LogoutPolicy, LogoutScope, Policy, Unauthenticated};
+pub use receive::ClientAddr;
+pub use rejection::{REASONS, Rejection};
+pub use reply::{BodyError, Reply, ReplyBody, Teller};
+
+use authenticate::News;
+use forward::Answered;
+use headers::protect_from_caches;
+use receive::receive;
+use record::Record;
+use rejection::Unproven;
+use tunnel::{CutReason, TunnelKind};
+
+use crate::clock::Clock;
+use crate::issuer::Issuer;
+use crate::refresher::Refresher;
+use crate::revocation::{LiveStream, Revocations, Verdict};
+use crate::route::{CanonicalPath, RouteTable};
+use crate::store::{RevocationReason, TokenUse};
+use crate::telemetry::{Metrics, Outcome, RequestLine, RouteId, WorkerMetrics};
+use crate::upstream::Upstream;
+
+/// What all workers of a gateway share.
+#[derive(Clone)]
+pub struct SharedProxy {
+    pub routes: Arc<RouteTable<Arc<Policy>>>,
+    /// For what no rule names.
+    pub default_policy: Arc<Policy>,
+    pub issuer: Arc<Issuer>,
+    pub refresher: Arc<Refresher>,
+    pub revocations: Revocations,
+    pub verified: VerifiedTokens,
+    /// First uses of refreshed tokens, on their way to the store.
+    pub uses: mpsc::Sender<TokenUse>,
+    pub teller: Teller,
+    pub rules: HeaderRules,
+    pub settings: Arc<ProxySettings>,
+    pub background: Background,
+    pub clock: Clock,
+    pub metrics: Metrics,
+    /// Ends tunnels when the gateway has drained for long enough.
+    pub end_of_drain: CancellationToken,
+}
+
+/// Settings of this module.
+#[derive(Clone, Debug)]
+pub struct ProxySettings {
+    /// `http` or `https`, as browsers see it.
+    pub scheme: &'static str,
+    pub anti_csrf: AntiCsrf,
+    /// An expired access token is renewed while its request waits.
+    pub refresh_in_line: bool,
+    /// Where people log in, if they can.
+    pub login_path: Option<String>,
+}
+
+/// The request's way, in one worker.
+pub struct Proxy {
+    shared: SharedProxy,
+    rules: Rc<HeaderRules>,
+    upstreams: Vec<Upstream>,
+    worker: WorkerMetrics,
+    tunnels: TaskTracker,
+}
+
+impl std::ops::Deref for Proxy {
+    type Target = SharedProxy;
+
+    fn deref(&self) -> &SharedProxy {
+        &self.shared
+    }
+}
+
+/// An answer, and what is said about it in log and metrics.
+struct Told {
+    reply: Reply,
+    outcome: Outcome,
+    identity: Identity,
+    upstream_time: Option<Duration>,
+}
+
+impl Proxy {
+    pub fn new(shared: SharedProxy, upstreams: Vec<Upstream>, worker: WorkerMetrics) -> Self {
+        Self {
+            rules: Rc::new(shared.rules.clone()),
+            shared,
+            upstreams,
+            worker,
+            tunnels: TaskTracker::new(),
+        }
+    }
+
+    /// Answers a request, whatever happens, and sees that it is counted and logged.
+    pub async fn handle(&self, request: Request<Incoming>, client: ClientAddr) -> Reply {
+        let started = self.clock.boot();
+        let method = request.method().clone();
+        let mut seen = Seen::default();
+        let told = self.answer(request, client, &mut seen).await;
+        let (told, reason) = match told {
+            Ok(told) => (told, None),
+            Err(rejection) => (self.reject(&rejection), Some(rejection.reason())),
+        };
+        let elapsed = self.clock.boot().since(started);
+        let route = seen
+            .policy
+            .as_ref()
+            .map_or(RouteId::NONE, |policy| policy.route);
+        let gateway_time = elapsed.saturating_sub(told.upstream_time.unwrap_or_default());
+        self.worker
+            .record(route, told.outcome, gateway_time, told.upstream_time);
+        if !RequestLine::enabled() {
+            return told.reply;
+        }
+        let record = Record {
+            clock: self.clock.clone(),
+            started,
+            method,
+            path: seen.path,
+            policy: seen.policy,
+            status: told.reply.status().as_u16(),
+            outcome: told.outcome.name(),
+            reason,
+            user: told.identity.user().map(|caller| caller.token.user.clone()),
+            client: client.0,
+            upstream: told.upstream_time,
+            bytes_out: 0,
+        };
+        told.reply.map(|body| body.recorded(Box::new(record)))
+    }
+
+    /// The stages.
+    async fn answer(
+        &self,
+        request: Request<Incoming>,
+        client: ClientAddr,
+        seen: &mut Seen,
+    ) -> Result<Told, Rejection> {
+        let received = receive(request, client)?;
+        seen.path = Some(received.path.clone());
+        let policy = Arc::clone(
+            self.routes
+                .lookup(&received.path, received.method())
+                .unwrap_or(&self.default_policy),
+        );
+        seen.policy = Some(Arc::clone(&policy));
+        match &policy.action {
+            Action::Forward(forward) => {
+                let authenticated = self.authenticate(received, forward).await?;
+                let answered = self.forward(authenticated, forward).await?;
+                self.still_live(&answered)?;
+                let answered = self.ended_by_application(answered, forward).await?;
+                Ok(self.deliver(answered, forward.auth))
+            }
+            Action::Login(forward) => {
+                let (answered, opened) = self.login(received, forward).await?;
+                let told = self.deliver(answered, forward.auth);
+                Ok(Told {
+                    outcome: if opened { Outcome::Login } else { told.outcome },
+                    ..told
+                })
+            }
+            Action::Logout(logout) => Ok(Told::own(
+                self.logout(received, logout).await?,
+                Outcome::Logout,
+            )),
+            Action::Refresh => Ok(Told::own(self.refresh(&received).await?, Outcome::Refresh)),
+            Action::NotAllowed { allow } => Err(Rejection::MethodNotAllowed {
+                allow: Some(allow.clone()),
+            }),
+        }
+    }
+
+    /// A session that ended while the application thought about the request gets no answer any more.
+    fn still_live(&self, answered: &Answered) -> Result<(), Rejection> {
+        match answered.identity.user() {
+            Some(caller) if self.revocations.verdict(&caller.token.handle) == Verdict::Revoked => {
+                Err(Rejection::Unauthenticated {
+                    why: Unproven::Over,
+                    login: None,
+                })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// The application ends the session, or all of the user's, with its answer, where the operator lets it.
+    async fn ended_by_application(
+        &self,
+        answered: Answered,
+        policy: &ForwardPolicy,
+    ) -> Result<Answered, Rejection> {
+        let asked = policy
+            .session_control
+            .then(|| logout::asked_by_application(answered.response.headers()))
+            .flatten();
+        let (Some(scope), Some(caller)) = (asked, answered.identity.user()) else {
+            return Ok(answered);
+        };
+        let (user, handle) = (caller.token.user.clone(), caller.token.handle);
+        let revocations = self.revocations.clone();
+        let ended = self.background.run(async move {
+            match scope {
+                LogoutScope::Session => revocations.revoke(&[handle], RevocationReason::App).await,
+                LogoutScope::User => {
+                    revocations
+                        .revoke_user(&user, &[handle], RevocationReason::App)
+                        .await
+                }
+            }
+        });
+        let ended = ended.await?;
+        self.count(RevocationReason::App, &ended);
+        ended.map_err(Rejection::LogoutNotWritten)?;
+        Ok(Answered {
+            news: News::Over,
+            identity: Identity::Anonymous,
+            ..answered
+        })
+    }
+
+    /// The upstream's answer as the client gets it.
+    fn deliver(&self, mut answered: Answered, auth: Auth) -> Told {
+        let outcome = Outcome::forwarded(answered.response.status());
+        let (identity, upstream_time) = (answered.identity.clone(), Some(answered.upstream_time));
+        if auth != Auth::None {
+            protect_from_caches(answered.response.headers_mut());
+        }
+        Told {
+            reply: self.pass_on(answered),
+            outcome,
+            identity,
+            upstream_time,
+        }
+    }
+
+    /// The upstream's answer without what only the gateway may say, and with what it says about the session.
+    fn pass_on(&self, mut answered: Answered) -> Reply {
+        if answered.response.status() == StatusCode::SWITCHING_PROTOCOLS {
+            return self.open_tunnel(answered);
+        }
+        let headers = answered.response.headers_mut();
+        self.rules.client(headers);
+        match &answered.news {
+            News::Nothing => {}
+            News::Issued(issued) => self.teller.announce(headers, issued),
+            News::Over => self.teller.clear(headers),
+        }
+        let may_last = answered
+            .response
+            .body()
+            .size_hint()
+            .exact()
+            .is_none_or(|bytes| bytes > AT_ONCE);
+        let stream = match answered.identity.user().filter(|_| may_last) {
+            None => None,
+            Some(caller) => match self.revocations.enter_stream(caller.token.handle) {
+                None => {
+                    return self.teller.reject(&Rejection::Unauthenticated {
+                        why: Unproven::Over,
+                        login: None,
+                    });
+                }
+                stream => stream,
+            },
+        };
+        answered
+            .response
+            .map(|body| ReplyBody::upstream(body, Rc::clone(&self.rules), stream))
+    }
+
+    /// After the upstream's 101, and not before, bytes go both ways.
+    fn open_tunnel(&self, mut answered: Answered) -> Reply {
+        let Some(client) = answered.websocket else {
+            return self.teller.reject(&Rejection::Internal);
+        };
+        let stream = match answered.identity.user() {
+            None => None,
+            Some(caller) => match self.revocations.enter_stream(caller.token.handle) {
+                None => {
+                    return self.teller.reject(&Rejection::Unauthenticated {
+                        why: Unproven::Over,
+                        login: None,
+                    });
+                }
+                stream => stream,
+            },
+        };
+        let upstream = hyper::upgrade::on(&mut answered.response);
+        let end = end_of_tunnel(stream, self.end_of_drain.clone());
+        let worker = self.worker.clone();
+        self.tunnels.spawn_local(async move {
+            let (client, upstream) = match tokio::try_join!(client, upstream) {
+                Ok(both) => both,
+                Err(error) => {
+                    debug!(
+                        error = &error as &dyn std::error::Error,
+                        "a WebSocket did not come about"
+                    );
+                    return;
+                }
+            };
+            worker.stream_opened();
+            let report = tunnel::run(
+                TokioIo::new(client),
+                TokioIo::new(upstream),
+                end,
+                TunnelKind::WebSocket,
+            )
+            .await;
+            worker.stream_closed();
+            debug!(?report, "a WebSocket ended");
+        });
+        let headers = answered.response.headers_mut();
+        self.rules.client(headers);
+        headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
+        headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
+        if let News::Issued(issued) = &answered.news {
+            self.teller.announce(headers, issued);
+        }
+        answered.response.map(|_| ReplyBody::own(""))
+    }
+
+    fn reject(&self, rejection: &Rejection) -> Told {
+        if matches!(rejection, Rejection::Internal) {
+            error!(
+                error = rejection as &dyn std::error::Error,
+                "request failed"
+            );
+        } else if rejection.is_operators() {
+            warn!(
+                error = rejection as &dyn std::error::Error,
+                reason = rejection.reason(),
+                "request failed"
+            );
+        }
+        Told::own(
+            self.teller.reject(rejection),
+            Outcome::Rejected(rejection.id()),
+        )
+    }
+
+    /// Returns when the tunnels of this worker have ended.
+    pub async fn tunnels_ended(&self) {
+        self.tunnels.close();
+        self.tunnels.wait().await;
+    }
+}
+
+/// What is known of a request when it is logged.
+#[derive(Default)]
+struct Seen {
+    path: Option<CanonicalPath>,
+    policy: Option<Arc<Policy>>,
+}
+
+impl Told {
+    fn own(reply: Reply, outcome: Outcome) -> Self {
+        Self {
+            reply,
+            outcome,
+            identity: Identity::Anonymous,
+            upstream_time: None,
+        }
+    }
+}
+
+/// Shorter answers are not entered as live streams: they carry no more than what is on its way already.
+const AT_ONCE: u64 = 64 * 1024;
+
+async fn end_of_tunnel(stream: Option<LiveStream>, shutdown: CancellationToken) -> CutReason {
+    match stream {
+        None => {
+            shutdown.cancelled().await;
+            CutReason::Shutdown
+        }
+        Some(stream) => {
+            tokio::select! {
+                () = stream.ended() => CutReason::Revoked,
+                () = shutdown.cancelled() => CutReason::Shutdown,
+            }
+        }
+    }
+}

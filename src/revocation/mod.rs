@@ -228,19 +228,24 @@ impl Revocations {
     }
 
     /// Makes a revocation that is committed hold: here at once, then on the other replicas.
-    pub async fn acknowledge(&self, revocation: &Revocation) {
+    async fn acknowledge(&self, revocation: &Revocation) {
         let committed_at = self.shared.clock.boot();
-        for ended in &revocation.ended {
-            self.shared.set.insert(ended.handle, ended.expires);
-            self.shared.live.cut(&ended.handle);
-        }
-        self.shared.wake.notify_one();
+        self.apply(revocation);
         if self.shared.settings.acknowledge == Acknowledge::Fleet {
             self.shared
                 .barrier
                 .wait(revocation.sequence, committed_at)
                 .await;
         }
+    }
+
+    /// Makes a revocation that is committed hold here, and the feed look at once.
+    pub fn apply(&self, revocation: &Revocation) {
+        for ended in &revocation.ended {
+            self.shared.set.insert(ended.handle, ended.expires);
+            self.shared.live.cut(&ended.handle);
+        }
+        self.shared.wake.notify_one();
     }
 
     /// Time left on the lease; zero if it has run out.

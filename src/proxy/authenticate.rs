@@ -1,0 +1,389 @@
+//! Stage 3: who is asking? From the cookies to an [`Identity`], or to the reason why there is none.
+//!
+//! A valid token costs a lookup among the tokens verified before, and one in the revocation set: no I/O. The order is always
+//! the same: signature, time, key, then revocation. What a stranger can make the gateway do ends with the signature.
+
+use std::sync::Arc;
+
+use http::HeaderValue;
+use moka::sync::Cache;
+
+use super::origin::{self, OwnOrigin};
+use super::policy::{Auth, ForwardPolicy, Unauthenticated};
+use super::receive::Received;
+use super::rejection::{Rejection, Unproven};
+use super::{Proxy, headers};
+use crate::clock::Timestamp;
+use crate::cookie::Candidates;
+use crate::issuer::{Issued, Issuer};
+use crate::refresher::NotRefreshed;
+use crate::revocation::Verdict;
+use crate::session::{RefreshToken, SessionHandle, VerifiedAccessToken};
+use crate::store::TokenUse;
+
+/// What the upstream may believe about the caller.
+#[derive(Clone, Debug)]
+pub enum Identity {
+    Anonymous,
+    User(Arc<Caller>),
+}
+
+impl Identity {
+    pub fn user(&self) -> Option<&Caller> {
+        match self {
+            Self::Anonymous => None,
+            Self::User(caller) => Some(caller),
+        }
+    }
+}
+
+/// Somebody whose access token holds.
+#[derive(Debug)]
+pub struct Caller {
+    pub token: VerifiedAccessToken,
+    /// The user id as the identity header writes it.
+    pub header: HeaderValue,
+}
+
+/// A request whose caller is known, or known to be nobody.
+#[derive(Debug)]
+pub struct Authenticated {
+    pub received: Received,
+    pub identity: Identity,
+    /// What the client is to be told of its session, with whatever answer it gets.
+    pub news: News,
+}
+
+/// What has become of the session that a request presented.
+#[derive(Clone, Debug)]
+pub enum News {
+    Nothing,
+    /// It was opened, or refreshed in line.
+    Issued(Arc<Issued>),
+    /// It has ended.
+    Over,
+}
+
+/// What the cookies of a request amount to.
+#[derive(Debug)]
+pub(super) enum Standing {
+    /// No session, or none that these cookies can prove.
+    Nobody,
+    Known(Arc<Caller>, News),
+    Over(Unproven),
+}
+
+/// Tokens that were verified before: a hit saves the signature, and nothing else.
+#[derive(Clone, Debug)]
+pub struct VerifiedTokens {
+    cache: Cache<Box<str>, Arc<Caller>>,
+}
+
+impl VerifiedTokens {
+    pub fn new(max_entries: u64) -> Self {
+        Self {
+            cache: Cache::builder().max_capacity(max_entries).build(),
+        }
+    }
+
+    /// Says also whether the token is seen for the first time.
+    fn verify(&self, token: &str, issuer: &Issuer) -> Option<(Arc<Caller>, bool)> {
+        if let Some(caller) = self.cache.get(token) {
+            return Some((caller, false));
+        }
+        let verified = issuer.verify_access(token).ok()?;
+        let caller = Arc::new(Caller {
+            header: verified.user.to_header_value(),
+            token: verified,
+        });
+        self.cache.insert(token.into(), Arc::clone(&caller));
+        Some((caller, true))
+    }
+}
+
+impl Proxy {
+    /// Applies the policy of the route: whoever gets past it is known, or may be nobody.
+    pub(super) async fn authenticate(
+        &self,
+        received: Received,
+        policy: &ForwardPolicy,
+    ) -> Result<Authenticated, Rejection> {
+        if policy.auth == Auth::None {
+            return Ok(Authenticated {
+                received,
+                identity: Identity::Anonymous,
+                news: News::Nothing,
+            });
+        }
+        let required = policy.auth == Auth::Required;
+        if self.is_forbidden_cross_site(&received) {
+            // Nothing of the session is looked at, refreshed or cleared on another site's behalf.
+            return if required && self.presents_session(&received) {
+                Err(Rejection::CrossSite)
+            } else if required {
+                Err(self.unauthenticated(&received, policy, Unproven::NoSession))
+            } else {
+                Ok(Authenticated {
+                    received,
+                    identity: Identity::Anonymous,
+                    news: News::Nothing,
+                })
+            };
+        }
+        match self.standing(&received).await {
+            Ok(Standing::Known(caller, news)) => Ok(Authenticated {
+                received,
+                identity: Identity::User(caller),
+                news,
+            }),
+            Ok(Standing::Nobody) if required => {
+                Err(self.unauthenticated(&received, policy, Unproven::NoSession))
+            }
+            Ok(Standing::Over(why)) if required => {
+                Err(self.unauthenticated(&received, policy, why))
+            }
+            Ok(Standing::Nobody) => Ok(Authenticated {
+                received,
+                identity: Identity::Anonymous,
+                news: News::Nothing,
+            }),
+            Ok(Standing::Over(_)) => Ok(Authenticated {
+                received,
+                identity: Identity::Anonymous,
+                news: News::Over,
+            }),
+            // A public page goes on without the store.
+            Err(Rejection::StoreUnavailable(_)) if !required => Ok(Authenticated {
+                received,
+                identity: Identity::Anonymous,
+                news: News::Nothing,
+            }),
+            Err(rejection) => Err(rejection),
+        }
+    }
+
+    /// The session that a logout or a login finds in the browser: the signature must hold, its time may have passed, since
+    /// naming a session can only end it.
+    pub(super) fn presented_sessions(&self, received: &Received) -> Vec<SessionHandle> {
+        let presented = self.teller.cookies.read(received.headers());
+        let by_access = presented
+            .access
+            .iter()
+            .filter_map(|token| self.verified.verify(token, &self.issuer));
+        let mut handles: Vec<SessionHandle> =
+            by_access.map(|(caller, _)| caller.token.handle).collect();
+        let by_refresh = presented
+            .refresh
+            .iter()
+            .filter_map(|token| self.issuer.parse_refresh(token).ok());
+        handles.extend(by_refresh.map(|token| token.handle()));
+        handles.sort_unstable();
+        handles.dedup();
+        handles
+    }
+
+    /// Whose session a logout ends, if it is one of those that have an access token.
+    pub(super) fn presented_caller(&self, received: &Received) -> Option<Arc<Caller>> {
+        let presented = self.teller.cookies.read(received.headers());
+        presented
+            .access
+            .iter()
+            .find_map(|token| self.verified.verify(token, &self.issuer))
+            .map(|(caller, _)| caller)
+    }
+
+    /// An unsafe method or a WebSocket handshake that another site has sent, or may have.
+    fn is_forbidden_cross_site(&self, received: &Received) -> bool {
+        let matters = !received.method().is_safe() || is_websocket_handshake(received);
+        matters && self.is_cross_site(received)
+    }
+
+    pub(super) fn is_cross_site(&self, received: &Received) -> bool {
+        match &self.settings.anti_csrf {
+            AntiCsrf::Origin(own) => own.is_cross_site(received.headers(), &received.host),
+            AntiCsrf::CustomHeader => received
+                .headers()
+                .get("rid")
+                .is_none_or(|rid| rid.is_empty()),
+            AntiCsrf::Off => false,
+        }
+    }
+
+    fn presents_session(&self, received: &Received) -> bool {
+        let presented = self.teller.cookies.read(received.headers());
+        !presented.access.is_empty() || !presented.refresh.is_empty()
+    }
+
+    pub(super) async fn standing(&self, received: &Received) -> Result<Standing, Rejection> {
+        let presented = self.teller.cookies.read(received.headers());
+        let now = self.revocations.not_before(self.clock.now());
+        match self.by_access(&presented.access, now).await? {
+            Standing::Nobody if self.settings.refresh_in_line && !presented.refresh.is_empty() => {}
+            standing => return Ok(standing),
+        }
+        match self.one_refresh_token(&presented.refresh) {
+            OneToken::None => Ok(Standing::Nobody),
+            OneToken::Several => Ok(Standing::Over(Unproven::Over)),
+            OneToken::This(token) => self.renew(received, token).await,
+        }
+    }
+
+    /// Each distinct token is tried: exactly one live session is taken; two are nobody's honest cookies.
+    async fn by_access(
+        &self,
+        tokens: &Candidates<'_>,
+        now: Timestamp,
+    ) -> Result<Standing, Rejection> {
+        if tokens.too_many() {
+            return Ok(Standing::Over(Unproven::Over));
+        }
+        let mut live: Option<Arc<Caller>> = None;
+        let mut over = false;
+        for token in tokens.iter() {
+            let Some((caller, first_sight)) = self.verified.verify(token, &self.issuer) else {
+                continue;
+            };
+            let token = &caller.token;
+            if token.is_expired(now)
+                || token.is_premature(now)
+                || !self.issuer.honours_key_of(token)
+            {
+                continue;
+            }
+            match self.verdict(token.handle, now).await? {
+                Verdict::Revoked => over = true,
+                Verdict::AskStore | Verdict::Live => {
+                    if first_sight {
+                        self.note_use(token, now);
+                    }
+                    if live
+                        .as_ref()
+                        .is_some_and(|other| other.token.handle != caller.token.handle)
+                    {
+                        return Ok(Standing::Over(Unproven::Over));
+                    }
+                    live = Some(caller);
+                }
+            }
+        }
+        Ok(match live {
+            Some(caller) => Standing::Known(caller, News::Nothing),
+            None if over => Standing::Over(Unproven::Over),
+            None => Standing::Nobody,
+        })
+    }
+
+    async fn verdict(&self, handle: SessionHandle, now: Timestamp) -> Result<Verdict, Rejection> {
+        match self.revocations.verdict(&handle) {
+            Verdict::AskStore => {
+                let revocations = self.revocations.clone();
+                Ok(self
+                    .background
+                    .run(async move { revocations.ask_store(handle, now).await })
+                    .await??)
+            }
+            verdict => Ok(verdict),
+        }
+    }
+
+    pub(super) fn one_refresh_token(&self, tokens: &Candidates<'_>) -> OneToken {
+        let mut newest: Option<RefreshToken> = None;
+        for token in tokens
+            .iter()
+            .filter_map(|token| self.issuer.parse_refresh(token).ok())
+        {
+            match &newest {
+                Some(other) if other.handle() != token.handle() => return OneToken::Several,
+                Some(other) if other.generation() >= token.generation() => {}
+                _ => newest = Some(token),
+            }
+        }
+        newest.map_or(OneToken::None, OneToken::This)
+    }
+
+    /// In line: the request goes on with the new token's identity.
+    async fn renew(&self, received: &Received, token: RefreshToken) -> Result<Standing, Rejection> {
+        match self.refresh_token(received, token).await {
+            Ok(issued) => match self.verified.verify(issued.access.expose(), &self.issuer) {
+                Some((caller, _)) => Ok(Standing::Known(caller, News::Issued(issued))),
+                None => Err(Rejection::Internal),
+            },
+            Err(NotRefreshed::Over(_)) => Ok(Standing::Over(Unproven::Over)),
+            Err(NotRefreshed::Theft) => Ok(Standing::Over(Unproven::Theft)),
+            Err(other) => Err(other.into()),
+        }
+    }
+
+    /// That a successor is in use is noted off the request's way; a note that finds no room is not worth a wait.
+    fn note_use(&self, token: &VerifiedAccessToken, now: Timestamp) {
+        if token.generation > 0 {
+            let used = TokenUse {
+                handle: token.handle,
+                generation: token.generation,
+                at: now,
+            };
+            let _ = self.uses.try_send(used);
+        }
+    }
+
+    fn unauthenticated(
+        &self,
+        received: &Received,
+        policy: &ForwardPolicy,
+        why: Unproven,
+    ) -> Rejection {
+        let wants_page = match policy.unauthenticated {
+            Unauthenticated::Status => false,
+            Unauthenticated::Redirect => true,
+            Unauthenticated::Auto => {
+                origin::is_navigation(received.headers()) && received.method().is_safe()
+            }
+        };
+        let wants_page = wants_page && !is_websocket_handshake(received);
+        let login = self.settings.login_path.as_deref().filter(|_| wants_page);
+        Rejection::Unauthenticated {
+            why,
+            login: login.and_then(|login| login_location(login, received)),
+        }
+    }
+}
+
+/// The refresh token among those presented.
+pub(super) enum OneToken {
+    None,
+    This(RefreshToken),
+    Several,
+}
+
+/// What keeps other sites from acting with a browser's cookies.
+#[derive(Clone, Debug)]
+pub enum AntiCsrf {
+    Origin(OwnOrigin),
+    /// `rid`, which another site cannot send without being allowed to.
+    CustomHeader,
+    Off,
+}
+
+/// RFC 6455 section 4.1.
+pub fn is_websocket_handshake(received: &Received) -> bool {
+    let headers = received.headers();
+    let lists = |name, token| {
+        headers
+            .get_all(name)
+            .iter()
+            .any(|value| headers::has_token(value, token))
+    };
+    received.method() == http::Method::GET
+        && lists(http::header::UPGRADE, "websocket")
+        && lists(http::header::CONNECTION, "upgrade")
+}
+
+/// The login path with the way back: the canonical path of this gateway itself, so it leads nowhere else.
+fn login_location(login: &str, received: &Received) -> Option<HeaderValue> {
+    let separator = if login.contains('?') { '&' } else { '?' };
+    let back = percent_encoding::utf8_percent_encode(
+        received.path.as_str(),
+        percent_encoding::NON_ALPHANUMERIC,
+    );
+    HeaderValue::try_from(format!("{login}{separator}return_to={back}")).ok()
+}

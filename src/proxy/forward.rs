@@ -1,0 +1,108 @@
+//! Stage 4: to the upstream, and back with its answer.
+
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Request, Response, Uri};
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+use hyper::upgrade::OnUpgrade;
+
+use super::Proxy;
+use super::authenticate::{Authenticated, Identity, News, is_websocket_handshake};
+use super::headers::{HeaderRules, Told};
+use super::policy::ForwardPolicy;
+use super::rejection::Rejection;
+use crate::upstream::{Replay, UpstreamBody};
+
+/// The upstream's answer to a request, before it is made fit for the client.
+#[derive(Debug)]
+pub struct Answered {
+    pub response: Response<UpstreamBody>,
+    pub identity: Identity,
+    pub news: News,
+    /// The client's side of a WebSocket, if it asked for one.
+    pub websocket: Option<OnUpgrade>,
+    /// From the request's hand-over to the head of the answer.
+    pub upstream_time: Duration,
+}
+
+impl Proxy {
+    pub(super) async fn forward(
+        &self,
+        authenticated: Authenticated,
+        policy: &ForwardPolicy,
+    ) -> Result<Answered, Rejection> {
+        let Authenticated {
+            mut received,
+            identity,
+            news,
+        } = authenticated;
+        let websocket = (policy.websocket && is_websocket_handshake(&received))
+            .then(|| hyper::upgrade::on(&mut received.request));
+        let own_cookies = self.teller.cookies.read(received.headers()).any_own();
+        let (mut head, body) = received.request.into_parts();
+        let told = Told {
+            client: received.client.0,
+            scheme: self.settings.scheme,
+            host: &received.host,
+            user: identity.user().map(|caller| &caller.header),
+            own_cookies,
+            websocket: websocket.is_some(),
+        };
+        head.headers = self.rules.upstream(head.headers, &told).into_inner();
+        head.uri = Uri::from(received.path.to_path_and_query());
+        let body = ForwardedBody {
+            incoming: body,
+            rules: Rc::clone(&self.rules),
+        };
+        let replay = if websocket.is_some() {
+            Replay::Never
+        } else {
+            Replay::Allowed
+        };
+
+        let started = self.clock.boot();
+        let response = self.upstreams[policy.upstream]
+            .send(Request::from_parts(head, body), replay)
+            .await?;
+        let upstream_time = self.clock.boot().since(started);
+        Ok(Answered {
+            response,
+            identity,
+            news,
+            websocket,
+            upstream_time,
+        })
+    }
+}
+
+/// The client's body on its way up; what comes as trailers goes by the same rule as headers.
+struct ForwardedBody {
+    incoming: Incoming,
+    rules: Rc<HeaderRules>,
+}
+
+impl Body for ForwardedBody {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        let frame = ready!(Pin::new(&mut self.incoming).poll_frame(cx));
+        Poll::Ready(frame.map(|frame| frame.map(|frame| self.rules.frame(frame))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.incoming.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.incoming.size_hint()
+    }
+}

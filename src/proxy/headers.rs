@@ -1,0 +1,492 @@
+//! Which headers travel: from the client to the upstream, and from the upstream to the client.
+//!
+//! Both ways there is one rule over all names that are present, and upstream one type that only that rule makes. What the
+//! gateway says itself (who the caller is, where it came from) is removed first under every name that some framework folds
+//! into it (`X_User_Id`, `X.User.Id`), and then set.
+
+use std::net::IpAddr;
+
+use bytes::Bytes;
+use http::header::{
+    CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, COOKIE, EXPECT, HOST, HeaderMap, HeaderName,
+    HeaderValue, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, SET_COOKIE, TE, TRANSFER_ENCODING,
+    UPGRADE,
+};
+use http_body::Frame;
+
+use crate::cookie;
+
+/// The rule over all headers, both ways.
+#[derive(Clone, Debug)]
+pub struct HeaderRules {
+    user_header: HeaderName,
+}
+
+/// What the gateway tells the upstream of a request.
+#[derive(Debug)]
+pub struct Told<'a> {
+    pub client: IpAddr,
+    pub scheme: &'static str,
+    pub host: &'a HeaderValue,
+    /// The identity header; without it the upstream gets none.
+    pub user: Option<&'a HeaderValue>,
+    /// The cookies have one of the gateway's among them.
+    pub own_cookies: bool,
+    /// The request is a WebSocket handshake that may pass.
+    pub websocket: bool,
+}
+
+/// Headers fit to be sent upstream; only [`HeaderRules::upstream`] makes them.
+#[derive(Debug)]
+pub struct UpstreamHeaders(HeaderMap);
+
+impl UpstreamHeaders {
+    pub fn into_inner(self) -> HeaderMap {
+        self.0
+    }
+}
+
+impl HeaderRules {
+    pub fn new(user_header: HeaderName) -> Self {
+        Self { user_header }
+    }
+
+    pub fn upstream(&self, mut headers: HeaderMap, told: &Told<'_>) -> UpstreamHeaders {
+        let accepts_trailers = headers
+            .get_all(TE)
+            .iter()
+            .any(|te| has_token(te, "trailers"));
+        remove_all(&mut headers, |name| {
+            is_hop_by_hop(name) || self.is_gateways_word(name.as_str())
+        });
+        if told.own_cookies {
+            strip_own_cookies(&mut headers);
+        }
+        if told.websocket {
+            headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
+            headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
+        } else if accepts_trailers {
+            headers.insert(CONNECTION, HeaderValue::from_static("te"));
+            headers.insert(TE, HeaderValue::from_static("trailers"));
+        }
+        headers.insert(HOST, told.host.clone());
+        headers.insert(X_FORWARDED_FOR, address(told.client));
+        headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static(told.scheme));
+        headers.insert(X_FORWARDED_HOST, told.host.clone());
+        if let Some(user) = told.user {
+            headers.insert(self.user_header.clone(), user.clone());
+        }
+        UpstreamHeaders(headers)
+    }
+
+    /// Makes the headers of the upstream's answer fit for the client.
+    pub fn client(&self, headers: &mut HeaderMap) {
+        remove_all(headers, |name| {
+            is_hop_by_hop(name) || self.is_only_ours_to_answer(name.as_str())
+        });
+        if headers.get_all(SET_COOKIE).iter().any(cookie::sets_own) {
+            let kept: Vec<HeaderValue> = headers
+                .get_all(SET_COOKIE)
+                .iter()
+                .filter(|set| !cookie::sets_own(set))
+                .cloned()
+                .collect();
+            headers.remove(SET_COOKIE);
+            for set in kept {
+                headers.append(SET_COOKIE, set);
+            }
+        }
+    }
+
+    /// Trailers are headers that come late: the same names are removed, and those that steer what came before.
+    pub fn trailers(&self, trailers: &mut HeaderMap) {
+        remove_all(trailers, |name| {
+            is_hop_by_hop(name)
+                || self.is_gateways_word(name.as_str())
+                || self.is_only_ours_to_answer(name.as_str())
+                || [HOST, CONTENT_LENGTH, COOKIE, SET_COOKIE].contains(name)
+        });
+    }
+
+    /// A piece of a body, either way: if it is the trailers, they go by their rule.
+    pub fn frame(&self, frame: Frame<Bytes>) -> Frame<Bytes> {
+        match frame.into_trailers() {
+            Ok(mut trailers) => {
+                self.trailers(&mut trailers);
+                Frame::trailers(trailers)
+            }
+            Err(frame) => frame,
+        }
+    }
+
+    /// What the upstream believes because the gateway says it.
+    fn is_gateways_word(&self, name: &str) -> bool {
+        equals_folded(name, self.user_header.as_str())
+            || starts_folded(name, "x-forwarded-")
+            || starts_folded(name, "portcullis-")
+            || NOT_FROM_CLIENTS
+                .iter()
+                .any(|forbidden| equals_folded(name, forbidden))
+    }
+
+    /// What the client believes because the gateway says it.
+    fn is_only_ours_to_answer(&self, name: &str) -> bool {
+        equals_folded(name, self.user_header.as_str())
+            || starts_folded(name, "portcullis-")
+            || SESSION_HEADERS.contains(&name)
+    }
+}
+
+/// Marks an answer that depends on who asked as not to be kept, unless the application has said itself who may.
+pub fn protect_from_caches(headers: &mut HeaderMap) {
+    let Some(stated) = headers.get(CACHE_CONTROL) else {
+        headers.insert(CACHE_CONTROL, NO_STORE);
+        return;
+    };
+    let decided = ["public", "s-maxage", "private", "no-store"];
+    let decides = |directive: &[u8]| {
+        let name = directive
+            .split(|byte| *byte == b'=')
+            .next()
+            .unwrap_or_default();
+        decided
+            .iter()
+            .any(|known| name.eq_ignore_ascii_case(known.as_bytes()))
+    };
+    if !headers
+        .get_all(CACHE_CONTROL)
+        .iter()
+        .flat_map(tokens)
+        .any(decides)
+    {
+        let mut private = b"private, ".to_vec();
+        private.extend_from_slice(stated.as_bytes());
+        headers.insert(
+            CACHE_CONTROL,
+            HeaderValue::from_bytes(&private).unwrap_or(NO_STORE),
+        );
+    }
+}
+
+pub const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");
+
+/// What the application says about sessions; read from its answer, never passed on.
+pub const LOGIN_HEADER: &str = "portcullis-login";
+pub const CLAIMS_HEADER: &str = "portcullis-claims";
+pub const SESSION_DATA_HEADER: &str = "portcullis-session-data";
+pub const LOGOUT_HEADER: &str = "portcullis-logout";
+
+/// What the gateway tells the browser SDKs.
+pub const FRONT_TOKEN: HeaderName = HeaderName::from_static("front-token");
+pub const ID_REFRESH_TOKEN: HeaderName = HeaderName::from_static("id-refresh-token");
+
+/// Whether a comma-separated header lists `token`, in any case.
+pub fn has_token(value: &HeaderValue, token: &str) -> bool {
+    tokens(value).any(|listed| listed.eq_ignore_ascii_case(token.as_bytes()))
+}
+
+fn tokens(value: &HeaderValue) -> impl Iterator<Item = &[u8]> {
+    value
+        .as_bytes()
+        .split(|byte| *byte == b',')
+        .map(<[u8]>::trim_ascii)
+}
+
+/// Told to the browser SDKs by the gateway alone.
+const SESSION_HEADERS: [&str; 5] = [
+    "front-token",
+    "id-refresh-token",
+    "anti-csrf",
+    "st-access-token",
+    "st-refresh-token",
+];
+
+/// Where a request came from, or went to, as told by another proxy; some frameworks route by them.
+const NOT_FROM_CLIENTS: [&str; 7] = [
+    "forwarded",
+    "x-real-ip",
+    "x-original-url",
+    "x-original-uri",
+    "x-original-method",
+    "x-original-host",
+    "x-rewrite-url",
+];
+
+const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+
+/// Removes the headers that the rule names, and those that `Connection` lists (RFC 9110 section 7.6.1).
+fn remove_all(headers: &mut HeaderMap, rule: impl Fn(&HeaderName) -> bool) {
+    let mut removed: Vec<HeaderName> = headers.keys().filter(|name| rule(name)).cloned().collect();
+    for listed in headers.get_all(CONNECTION).iter().flat_map(tokens) {
+        removed.extend(HeaderName::from_bytes(listed));
+    }
+    for name in removed {
+        headers.remove(name);
+    }
+}
+
+/// `Expect` is answered by the gateway itself. `Trailer` stays, since the trailers do.
+fn is_hop_by_hop(name: &HeaderName) -> bool {
+    [
+        CONNECTION,
+        TE,
+        TRANSFER_ENCODING,
+        UPGRADE,
+        PROXY_AUTHENTICATE,
+        PROXY_AUTHORIZATION,
+        EXPECT,
+    ]
+    .contains(name)
+        || ["keep-alive", "proxy-connection", "http2-settings"].contains(&name.as_str())
+}
+
+/// Equal after mapping whatever is neither letter nor digit to `-`. Header names arrive in lower case.
+fn equals_folded(name: &str, word: &str) -> bool {
+    name.len() == word.len() && starts_folded(name, word)
+}
+
+fn starts_folded(name: &str, word: &str) -> bool {
+    let fold = |byte: u8| {
+        if byte.is_ascii_alphanumeric() {
+            byte
+        } else {
+            b'-'
+        }
+    };
+    name.len() >= word.len()
+        && name
+            .bytes()
+            .zip(word.bytes())
+            .all(|(a, b)| fold(a) == fold(b))
+}
+
+fn strip_own_cookies(headers: &mut HeaderMap) {
+    let kept: Vec<HeaderValue> = headers
+        .get_all(COOKIE)
+        .iter()
+        .filter_map(cookie::without_own)
+        .collect();
+    headers.remove(COOKIE);
+    for rest in kept {
+        headers.append(COOKIE, rest);
+    }
+}
+
+fn address(client: IpAddr) -> HeaderValue {
+    HeaderValue::try_from(client.to_canonical().to_string()).expect("an address is visible ASCII")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{IpAddr, Ipv4Addr};
+
+    use http::header::{CACHE_CONTROL, HeaderMap, HeaderName, HeaderValue};
+    use proptest::prelude::{prop_assert_eq, proptest};
+
+    use super::{HeaderRules, Told, protect_from_caches};
+
+    fn rules() -> HeaderRules {
+        HeaderRules::new(HeaderName::from_static("x-auth-user-id"))
+    }
+
+    fn headers(pairs: &[(&str, &str)]) -> HeaderMap {
+        pairs
+            .iter()
+            .map(|(name, value)| {
+                (
+                    HeaderName::try_from(*name).unwrap(),
+                    HeaderValue::try_from(*value).unwrap(),
+                )
+            })
+            .collect()
+    }
+
+    fn upstream(pairs: &[(&str, &str)], user: Option<&str>) -> Vec<(String, String)> {
+        let user = user.map(|user| HeaderValue::try_from(user).unwrap());
+        let told = Told {
+            client: IpAddr::V4(Ipv4Addr::LOCALHOST),
+            scheme: "http",
+            host: &HeaderValue::from_static("g.test"),
+            user: user.as_ref(),
+            own_cookies: true,
+            websocket: false,
+        };
+        let mut seen: Vec<(String, String)> = rules()
+            .upstream(headers(pairs), &told)
+            .into_inner()
+            .iter()
+            .map(|(name, value)| (name.to_string(), value.to_str().unwrap().to_owned()))
+            .collect();
+        seen.sort();
+        seen
+    }
+
+    fn with_told(extra: &[(&str, &str)]) -> Vec<(String, String)> {
+        let told = [
+            ("host", "g.test"),
+            ("x-forwarded-for", "127.0.0.1"),
+            ("x-forwarded-host", "g.test"),
+            ("x-forwarded-proto", "http"),
+        ];
+        let mut all: Vec<(String, String)> = told
+            .iter()
+            .chain(extra)
+            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+            .collect();
+        all.sort();
+        all
+    }
+
+    #[test]
+    fn the_identity_header_is_the_gateway_s_under_every_alias() {
+        for alias in [
+            "x-auth-user-id",
+            "x_auth_user_id",
+            "x-auth_user-id",
+            "x.auth.user.id",
+            "x-AUTH-user-id",
+            "x~auth!user|id",
+        ] {
+            assert_eq!(
+                upstream(&[(alias, "admin")], None),
+                with_told(&[]),
+                "{alias}"
+            );
+            let told = with_told(&[("x-auth-user-id", "alice")]);
+            assert_eq!(
+                upstream(&[(alias, "admin")], Some("alice")),
+                told,
+                "{alias}"
+            );
+        }
+        assert_eq!(
+            upstream(&[("x-auth-user-idx", "1")], None),
+            with_told(&[("x-auth-user-idx", "1")])
+        );
+    }
+
+    #[test]
+    fn what_other_proxies_would_say_is_not_believed() {
+        for name in [
+            "x-forwarded-for",
+            "x-forwarded-host",
+            "x-forwarded-proto",
+            "x-forwarded-port",
+            "x-forwarded-prefix",
+            "x-forwarded-server",
+            "x-forwarded-uri",
+            "x-real-ip",
+            "forwarded",
+            "x_forwarded_host",
+            "x.forwarded.host",
+            "x-original-url",
+            "x-rewrite-url",
+            "x_rewrite_url",
+            "x-original-uri",
+            "portcullis-login",
+            "portcullis_claims",
+        ] {
+            assert_eq!(upstream(&[(name, "evil")], None), with_told(&[]), "{name}");
+        }
+    }
+
+    #[test]
+    fn hop_by_hop_headers_end_here() {
+        let sent = [
+            ("connection", "close, X-Auth-User-Id, x-custom"),
+            ("keep-alive", "timeout=5"),
+            ("x-custom", "1"),
+            ("upgrade", "h2c"),
+            ("http2-settings", "AAA"),
+            ("te", "gzip"),
+            ("proxy-authorization", "Basic x"),
+            ("expect", "100-continue"),
+            ("accept", "*/*"),
+        ];
+        assert_eq!(
+            upstream(&sent, Some("alice")),
+            with_told(&[("accept", "*/*"), ("x-auth-user-id", "alice")])
+        );
+        let told = with_told(&[("connection", "te"), ("te", "trailers")]);
+        assert_eq!(upstream(&[("te", "trailers, gzip")], None), told);
+    }
+
+    #[test]
+    fn own_cookies_end_here() {
+        assert_eq!(
+            upstream(&[("cookie", "sAccessToken=a; other=1")], None),
+            with_told(&[("cookie", "other=1")])
+        );
+        assert_eq!(
+            upstream(&[("cookie", "sAccessToken=a")], None),
+            with_told(&[])
+        );
+    }
+
+    #[test]
+    fn the_application_cannot_speak_for_the_gateway() {
+        let mut answer = headers(&[
+            ("x-auth-user-id", "x"),
+            ("x_auth_user_id", "x"),
+            ("front-token", "x"),
+            ("id-refresh-token", "x"),
+            ("portcullis-login", "root"),
+            ("connection", "keep-alive"),
+            ("etag", "1"),
+        ]);
+        answer.append(
+            "set-cookie",
+            HeaderValue::from_static("sAccessToken=evil; Path=/"),
+        );
+        answer.append("set-cookie", HeaderValue::from_static("theme=dark"));
+        rules().client(&mut answer);
+        let left: Vec<(&str, &str)> = answer
+            .iter()
+            .map(|(name, value)| (name.as_str(), value.to_str().unwrap()))
+            .collect();
+        assert_eq!(left, [("etag", "1"), ("set-cookie", "theme=dark")]);
+    }
+
+    #[test]
+    fn trailers_carry_no_identity_and_no_framing() {
+        let mut trailers = headers(&[
+            ("x_auth_user_id", "admin"),
+            ("content-length", "5"),
+            ("grpc-status", "0"),
+            ("cookie", "a=b"),
+        ]);
+        rules().trailers(&mut trailers);
+        assert_eq!(trailers, headers(&[("grpc-status", "0")]));
+    }
+
+    #[test]
+    fn answers_to_a_user_are_kept_by_nobody_unless_the_application_says_so() {
+        for (stated, sent) in [
+            (None, "no-store"),
+            (Some("max-age=60"), "private, max-age=60"),
+            (Some("public, max-age=60"), "public, max-age=60"),
+            (Some("S-MaxAge=5"), "S-MaxAge=5"),
+            (Some("private"), "private"),
+            (Some("no-cache"), "private, no-cache"),
+        ] {
+            let mut headers: HeaderMap = stated
+                .map(|value| (CACHE_CONTROL, HeaderValue::from_static(value)))
+                .into_iter()
+                .collect();
+            protect_from_caches(&mut headers);
+            assert_eq!(headers[CACHE_CONTROL], sent);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_name_that_folds_to_the_identity_header_passes(
+            separators in proptest::collection::vec("[-_.!#$%&'*+^`|~]", 3)
+        ) {
+            let name = format!("X{}auth{}User{}ID", separators[0], separators[1], separators[2]);
+            prop_assert_eq!(upstream(&[(name.as_str(), "admin")], None), with_told(&[]));
+        }
+    }
+}

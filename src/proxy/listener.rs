@@ -1,0 +1,188 @@
+//! The public listener of one worker: connections in, each served by the worker's [`Proxy`].
+
+use std::cell::Cell;
+use std::convert::Infallible;
+use std::io;
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::rc::Rc;
+use std::time::Duration;
+
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use socket2::{Domain, Protocol, Socket, Type};
+use tokio::net::{TcpListener, TcpStream};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::{debug, warn};
+
+use super::{ClientAddr, Proxy};
+
+/// Settings of this module.
+#[derive(Clone, Copy, Debug)]
+pub struct ListenerSettings {
+    /// Open client connections of one worker.
+    pub connections: usize,
+    /// A request head can have so many bytes.
+    pub header_bytes: usize,
+    /// A request head can have so many header lines.
+    pub header_count: usize,
+    /// From a connection's first byte, or the end of the answer before, to the end of a request head.
+    pub head_timeout: Duration,
+}
+
+/// Binds an address for several listeners of this process, so that each worker has its own queue.
+pub fn bind(address: SocketAddr) -> io::Result<std::net::TcpListener> {
+    let socket = Socket::new(
+        Domain::for_address(address),
+        Type::STREAM,
+        Some(Protocol::TCP),
+    )?;
+    socket.set_reuse_address(true)?;
+    socket.set_reuse_port(true)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
+}
+
+/// Accepts until `stop`, then ends each connection after the answer that it is giving. Returns when all have ended.
+pub async fn serve(
+    proxy: Rc<Proxy>,
+    listeners: Vec<std::net::TcpListener>,
+    settings: ListenerSettings,
+    stop: CancellationToken,
+) -> io::Result<()> {
+    let connections = TaskTracker::new();
+    let open = Rc::new(Cell::new(0));
+    for listener in listeners {
+        let listener = TcpListener::from_std(listener)?;
+        let worker = Worker {
+            proxy: Rc::clone(&proxy),
+            settings,
+            stop: stop.clone(),
+            connections: connections.clone(),
+            open: Rc::clone(&open),
+        };
+        connections.spawn_local(async move { worker.accept(listener).await });
+    }
+    stop.cancelled().await;
+    connections.close();
+    connections.wait().await;
+    proxy.tunnels_ended().await;
+    Ok(())
+}
+
+struct Worker {
+    proxy: Rc<Proxy>,
+    settings: ListenerSettings,
+    stop: CancellationToken,
+    connections: TaskTracker,
+    open: Rc<Cell<usize>>,
+}
+
+impl Worker {
+    async fn accept(&self, listener: TcpListener) {
+        loop {
+            let accepted = tokio::select! {
+                () = self.stop.cancelled() => return,
+                accepted = listener.accept() => accepted,
+            };
+            match accepted {
+                Ok(_) if self.open.get() >= self.settings.connections => {
+                    debug!(
+                        "refused a connection: as many are open as server.limits.connections allows"
+                    );
+                }
+                Ok((stream, peer)) => self.start(stream, ClientAddr(peer.ip())),
+                Err(error) => {
+                    // Out of file descriptors, or a client that was gone before it was met: neither ends the listener.
+                    warn!(
+                        error = &error as &dyn std::error::Error,
+                        "cannot accept a connection"
+                    );
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+    }
+
+    fn start(&self, stream: TcpStream, client: ClientAddr) {
+        // Answers are written whole; waiting for more to send would only delay them.
+        let _ = stream.set_nodelay(true);
+        let (proxy, stop, settings) = (Rc::clone(&self.proxy), self.stop.clone(), self.settings);
+        let place = Place::take(&self.proxy, &self.open);
+        self.connections.spawn_local(async move {
+            let _place = place;
+            serve_connection(proxy, stream, client, settings, stop).await;
+        });
+    }
+}
+
+async fn serve_connection(
+    proxy: Rc<Proxy>,
+    stream: TcpStream,
+    client: ClientAddr,
+    settings: ListenerSettings,
+    stop: CancellationToken,
+) {
+    let service = service_fn(|request| {
+        let proxy = Rc::clone(&proxy);
+        async move { Ok::<_, Infallible>(proxy.handle(request, client).await) }
+    });
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(settings.head_timeout)
+        .max_headers(settings.header_count)
+        .max_buf_size(settings.header_bytes.max(MIN_BUFFER))
+        .serve_connection(TokioIo::new(stream), service)
+        .with_upgrades();
+    let mut connection = pin!(connection);
+    let served = tokio::select! {
+        served = connection.as_mut() => served,
+        () = stop.cancelled() => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = served {
+        debug!(
+            error = &error as &dyn std::error::Error,
+            "a client connection ended early"
+        );
+    }
+}
+
+/// A connection's place among those that are open.
+struct Place {
+    proxy: Rc<Proxy>,
+    open: Rc<Cell<usize>>,
+}
+
+impl Place {
+    fn take(proxy: &Rc<Proxy>, open: &Rc<Cell<usize>>) -> Self {
+        open.set(open.get() + 1);
+        proxy.worker.connection_opened();
+        Self {
+            proxy: Rc::clone(proxy),
+            open: Rc::clone(open),
+        }
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.open.set(self.open.get() - 1);
+        self.proxy.worker.connection_closed();
+    }
+}
+
+/// Connections that wait to be accepted.
+const BACKLOG: i32 = 1024;
+
+/// After a failure to accept, which seldom passes at once.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// hyper takes no smaller buffer.
+const MIN_BUFFER: usize = 8192;

@@ -1,0 +1,121 @@
+//! A login: the application says who logged in, and the gateway opens the session.
+
+use std::sync::Arc;
+
+use http::HeaderMap;
+use tracing::warn;
+
+use super::Proxy;
+use super::authenticate::News;
+use super::forward::Answered;
+use super::headers::{CLAIMS_HEADER, LOGIN_HEADER, SESSION_DATA_HEADER};
+use super::policy::ForwardPolicy;
+use super::receive::Received;
+use super::rejection::Rejection;
+use crate::identity::UserId;
+use crate::issuer::{NewSession, SessionClaims, SessionData};
+use crate::secret::from_base64url_any;
+use crate::session::SessionHandle;
+use crate::store::RevocationReason;
+
+/// What the application said about a login.
+struct Login {
+    user: UserId,
+    claims: SessionClaims,
+    data: SessionData,
+}
+
+impl Proxy {
+    /// Forwards the login and says whether it opened a session.
+    pub(super) async fn login(
+        &self,
+        received: Received,
+        policy: &ForwardPolicy,
+    ) -> Result<(Answered, bool), Rejection> {
+        // Before the application is asked: a revocation of the user that comes while it thinks overtakes the login.
+        let known = self.revocations.applied();
+        let device = received.device();
+        let mut previous = self.presented_sessions(&received);
+        let authenticated = self.authenticate(received, policy).await?;
+        let mut answered = self.forward(authenticated, policy).await?;
+        let status = answered.response.status();
+        let Some(login) = read_login(answered.response.headers())? else {
+            return Ok((answered, false));
+        };
+        if status.is_client_error() || status.is_server_error() {
+            warn!(
+                status = status.as_u16(),
+                "the application named a user in an error answer; no session was opened"
+            );
+            return Ok((answered, false));
+        }
+        let Login { user, claims, data } = login;
+        let new = NewSession {
+            user,
+            claims,
+            data,
+            device,
+            known,
+            replaces: previous.pop(),
+        };
+        let (issuer, revocations) = (Arc::clone(&self.issuer), self.revocations.clone());
+        let open = async move {
+            let opened = issuer.open(new).await?;
+            if let Some(replaced) = &opened.replaced {
+                revocations.apply(replaced);
+            }
+            Ok::<_, Rejection>(opened.issued)
+        };
+        let issued = self.background.run(open).await??;
+        self.metrics.session_opened();
+        self.end_leftovers(previous);
+        answered.news = News::Issued(Arc::new(issued));
+        Ok((answered, true))
+    }
+
+    /// A browser that presented more than one session keeps none of them; nobody waits for it.
+    fn end_leftovers(&self, handles: Vec<SessionHandle>) {
+        if handles.is_empty() {
+            return;
+        }
+        let revocations = self.revocations.clone();
+        self.background.start(async move {
+            if let Err(error) = revocations
+                .revoke(&handles, RevocationReason::Replaced)
+                .await
+            {
+                warn!(
+                    error = &error as &dyn std::error::Error,
+                    "could not write the end of a replaced session yet"
+                );
+            }
+        });
+    }
+}
+
+fn read_login(headers: &HeaderMap) -> Result<Option<Login>, Rejection> {
+    let Some(user) = headers.get(LOGIN_HEADER) else {
+        return Ok(None);
+    };
+    let unusable = |header: &str, why: String| Rejection::LoginUnusable(format!("{header}: {why}"));
+    if headers.get_all(LOGIN_HEADER).iter().count() > 1 {
+        return Err(unusable(LOGIN_HEADER, "sent more than once".into()));
+    }
+    let user = UserId::from_header_value(user)
+        .map_err(|error| unusable(LOGIN_HEADER, error.to_string()))?;
+    let claims = match headers.get(CLAIMS_HEADER) {
+        None => SessionClaims::empty(),
+        Some(text) => {
+            let json = from_base64url_any(text.as_bytes())
+                .ok_or_else(|| unusable(CLAIMS_HEADER, "not base64url without padding".into()))?;
+            SessionClaims::parse(&json)
+                .map_err(|error| unusable(CLAIMS_HEADER, error.to_string()))?
+        }
+    };
+    let data = match headers.get(SESSION_DATA_HEADER) {
+        None => SessionData::empty(),
+        Some(json) => SessionData::parse(json.as_bytes())
+            .map_err(|error| unusable(SESSION_DATA_HEADER, error.to_string()))?,
+    };
+    Ok(Some(Login { user, claims, data }))
+}

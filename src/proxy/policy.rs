@@ -1,0 +1,84 @@
+//! What the operator decided about a path, as the stages need it.
+
+use http::HeaderValue;
+
+use crate::telemetry::RouteId;
+
+/// A rule of the route table.
+#[derive(Clone, Debug)]
+pub struct Policy {
+    /// Names the rule in metrics.
+    pub route: RouteId,
+    /// Names the rule in the log.
+    pub label: String,
+    pub action: Action,
+}
+
+/// What is done with a request.
+#[derive(Clone, Debug)]
+pub enum Action {
+    Forward(ForwardPolicy),
+    Login(ForwardPolicy),
+    Logout(LogoutPolicy),
+    Refresh,
+    /// The path is the gateway's, the method is not.
+    NotAllowed {
+        allow: HeaderValue,
+    },
+}
+
+/// How a request goes to the application.
+#[derive(Clone, Debug)]
+pub struct ForwardPolicy {
+    pub auth: Auth,
+    /// Index of the upstream.
+    pub upstream: usize,
+    /// WebSocket handshakes may pass.
+    pub websocket: bool,
+    pub unauthenticated: Unauthenticated,
+    /// The application's answer may end the session.
+    pub session_control: bool,
+}
+
+/// Whether a session is needed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Auth {
+    /// Nobody is asked, and the application is told nobody.
+    None,
+    /// Who has a session is told to the application.
+    Optional,
+    Required,
+}
+
+/// What a request without a session gets where one is required.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unauthenticated {
+    /// Page navigations are redirected to the login path, everything else gets 401.
+    Auto,
+    Redirect,
+    Status,
+}
+
+/// What a logout ends, and how it is answered.
+#[derive(Clone, Debug)]
+pub struct LogoutPolicy {
+    pub scope: LogoutScope,
+    /// Where page navigations go; `None` answers them as scripts are.
+    pub redirect: Option<HeaderValue>,
+    /// What `?redirect=` may ask for, byte for byte.
+    pub redirect_allow: Vec<HeaderValue>,
+    /// The application sees the request too, after the session has ended.
+    pub forward: Option<ForwardPolicy>,
+    /// Cookies of the application that are cleared too: one `Set-Cookie` each.
+    pub clear_cookies: Vec<HeaderValue>,
+    pub clear_site_data: Option<HeaderValue>,
+}
+
+/// Which sessions a logout ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogoutScope {
+    /// This device.
+    Session,
+    /// All devices of the user.
+    User,
+}

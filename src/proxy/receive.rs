@@ -1,0 +1,158 @@
+//! Stage 1: a request whose head can be read in one way only.
+
+use std::net::IpAddr;
+
+use http::header::{CONTENT_LENGTH, HOST, HeaderMap, TRANSFER_ENCODING};
+use http::{HeaderValue, Method, Request, Uri, Version};
+use hyper::body::Incoming;
+
+use super::rejection::{Malformed, Rejection};
+use crate::route::CanonicalPath;
+use crate::session::Device;
+
+/// Where a connection comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ClientAddr(pub IpAddr);
+
+/// A request that is unambiguous: one path, one host, one framing.
+#[derive(Debug)]
+pub struct Received {
+    pub request: Request<Incoming>,
+    pub path: CanonicalPath,
+    pub host: HeaderValue,
+    pub client: ClientAddr,
+}
+
+impl Received {
+    pub fn headers(&self) -> &HeaderMap {
+        self.request.headers()
+    }
+
+    pub fn method(&self) -> &Method {
+        self.request.method()
+    }
+
+    /// As shown to people.
+    pub fn device(&self) -> Device {
+        let agent = self
+            .headers()
+            .get(http::header::USER_AGENT)
+            .map(HeaderValue::as_bytes)
+            .unwrap_or_default();
+        let user_agent =
+            String::from_utf8_lossy(&agent[..agent.len().min(MAX_USER_AGENT)]).into_owned();
+        Device {
+            address: self.client.0.to_canonical().to_string(),
+            user_agent,
+        }
+    }
+}
+
+pub fn receive(request: Request<Incoming>, client: ClientAddr) -> Result<Received, Rejection> {
+    check_method(request.method())?;
+    check_framing(request.headers())?;
+    let host = host(&request)?;
+    let path = CanonicalPath::parse_uri(request.uri())?;
+    Ok(Received {
+        request,
+        path,
+        host,
+        client,
+    })
+}
+
+/// Methods are case-sensitive (RFC 9110 section 9.1), but a framework may fold them.
+fn check_method(method: &Method) -> Result<(), Rejection> {
+    if method
+        .as_str()
+        .bytes()
+        .any(|byte| byte.is_ascii_lowercase())
+    {
+        return Err(Malformed::Method.into());
+    }
+    if [Method::CONNECT, Method::TRACE].contains(method) {
+        return Err(Rejection::MethodNotAllowed { allow: None });
+    }
+    Ok(())
+}
+
+/// RFC 9112 section 6.1: a request with both is an attempt at smuggling.
+fn check_framing(headers: &HeaderMap) -> Result<(), Rejection> {
+    if headers.contains_key(TRANSFER_ENCODING) && headers.contains_key(CONTENT_LENGTH) {
+        return Err(Malformed::Framing.into());
+    }
+    Ok(())
+}
+
+/// RFC 9112 section 3.2: exactly one `Host`, and the target's own authority, if it names one, is the same.
+fn host(request: &Request<Incoming>) -> Result<HeaderValue, Rejection> {
+    let mut hosts = request.headers().get_all(HOST).iter();
+    let host = match (hosts.next(), hosts.next()) {
+        (Some(host), None) if is_authority(host.as_bytes()) => host.clone(),
+        (None, None) if request.version() == Version::HTTP_10 => {
+            HeaderValue::from_static("localhost")
+        }
+        _ => return Err(Malformed::Host.into()),
+    };
+    if !names_host(request.uri(), &host) {
+        return Err(Malformed::Host.into());
+    }
+    Ok(host)
+}
+
+fn names_host(uri: &Uri, host: &HeaderValue) -> bool {
+    uri.authority().is_none_or(|authority| {
+        authority
+            .as_str()
+            .as_bytes()
+            .eq_ignore_ascii_case(host.as_bytes())
+    })
+}
+
+/// Letters, digits and what a host, an IPv6 literal and a port are written with (RFC 3986 section 3.2.2); no user part.
+fn is_authority(host: &[u8]) -> bool {
+    !host.is_empty()
+        && host.len() <= MAX_HOST
+        && host
+            .iter()
+            .all(|byte| byte.is_ascii_alphanumeric() || b"-._~:[]".contains(byte))
+}
+
+/// A DNS name has at most 253 characters, a port six more.
+const MAX_HOST: usize = 259;
+
+/// Enough to tell one browser from another.
+const MAX_USER_AGENT: usize = 256;
+
+#[cfg(test)]
+mod tests {
+    use super::is_authority;
+
+    #[test]
+    fn what_a_host_may_be() {
+        for host in [
+            "g.test",
+            "g.test:8443",
+            "127.0.0.1:80",
+            "[::1]:8080",
+            "my_app",
+            "localhost",
+        ] {
+            assert!(is_authority(host.as_bytes()), "{host}");
+        }
+        for host in [
+            "",
+            "a b",
+            "a/b",
+            "user@g.test",
+            "g.test,evil",
+            "g.test\t",
+            "zoë",
+            "a?b",
+            "a#b",
+            "a\\b",
+        ] {
+            assert!(!is_authority(host.as_bytes()), "{host}");
+        }
+    }
+}

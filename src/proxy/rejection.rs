@@ -1,0 +1,268 @@
+//! The answers that the gateway gives instead of the upstream: all of them, in one list.
+
+use std::sync::Arc;
+
+use http::{HeaderValue, StatusCode};
+use thiserror::Error;
+
+use crate::issuer::{IssueError, OpenError};
+use crate::revocation::StoreUnreadable;
+use crate::route::AmbiguousPath;
+use crate::store::StoreError;
+use crate::telemetry::RejectionId;
+use crate::upstream::UpstreamError;
+
+/// Why a request is not answered by the upstream. Details are for the log; the client gets status and message.
+#[derive(Debug, Error)]
+pub enum Rejection {
+    #[error(transparent)]
+    Malformed(#[from] Malformed),
+    #[error("path or query is too long")]
+    TooLong,
+    #[error("method is not allowed here")]
+    MethodNotAllowed { allow: Option<HeaderValue> },
+    #[error("a session is required")]
+    Unauthenticated {
+        why: Unproven,
+        /// For page navigations: where to log in.
+        login: Option<HeaderValue>,
+    },
+    #[error("request comes from another site")]
+    CrossSite,
+    #[error("session was refreshed too often")]
+    TooManyRefreshes,
+    #[error("session store is unavailable")]
+    StoreUnavailable(#[source] StoreFailure),
+    /// Refused here from now on, and owed to the store.
+    #[error("session store is unavailable: the logout holds here, but is not written yet")]
+    LogoutNotWritten(#[source] StoreError),
+    #[error("upstream failed")]
+    Upstream(#[from] UpstreamError),
+    #[error("the user's sessions were revoked while the login was under way")]
+    LoginOvertaken,
+    #[error("upstream's login cannot be used: {0}")]
+    LoginUnusable(String),
+    #[error("internal error")]
+    Internal,
+}
+
+/// What a request lacks to be taken for somebody's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unproven {
+    /// No token, an expired one, or one that is not ours. A refresh may help; nothing is cleared.
+    NoSession,
+    /// The session has ended: the cookies are cleared.
+    Over,
+    /// Another site is behind the request: nothing is looked at and nothing is cleared.
+    CrossSite,
+    /// Somebody else used the session's refresh token too: it has ended.
+    Theft,
+}
+
+/// What cannot be read in one way only.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum Malformed {
+    #[error(transparent)]
+    Path(AmbiguousPath),
+    #[error("method is not in upper case")]
+    Method,
+    #[error("request has both Transfer-Encoding and Content-Length")]
+    Framing,
+    #[error("Host is missing, repeated, malformed, or not that of the request target")]
+    Host,
+}
+
+/// How the store failed a request.
+#[derive(Debug, Error)]
+pub enum StoreFailure {
+    #[error(transparent)]
+    Unreadable(StoreUnreadable),
+    #[error(transparent)]
+    Issue(IssueError),
+    #[error(transparent)]
+    Refresh(Arc<crate::issuer::RefreshError>),
+}
+
+impl Rejection {
+    pub fn status(&self) -> StatusCode {
+        match self {
+            Self::Malformed(_) => StatusCode::BAD_REQUEST,
+            Self::TooLong => StatusCode::URI_TOO_LONG,
+            Self::MethodNotAllowed { .. } => StatusCode::METHOD_NOT_ALLOWED,
+            Self::Unauthenticated { login: Some(_), .. } => StatusCode::SEE_OTHER,
+            Self::Unauthenticated { login: None, .. } => StatusCode::UNAUTHORIZED,
+            Self::CrossSite => StatusCode::FORBIDDEN,
+            Self::TooManyRefreshes => StatusCode::TOO_MANY_REQUESTS,
+            Self::StoreUnavailable(_) | Self::LogoutNotWritten(_) => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
+            Self::Upstream(error) => upstream_status(error),
+            Self::LoginOvertaken => StatusCode::CONFLICT,
+            Self::LoginUnusable(_) => StatusCode::BAD_GATEWAY,
+            Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
+        }
+    }
+
+    /// What the client is told. The three of 401 are the words that the browser SDKs' backends use.
+    pub fn message(&self) -> String {
+        match self {
+            Self::Malformed(malformed) => malformed.to_string(),
+            Self::TooLong => "path or query is too long".into(),
+            Self::MethodNotAllowed { .. } => "method not allowed".into(),
+            Self::Unauthenticated {
+                why: Unproven::NoSession,
+                ..
+            } => "try refresh token".into(),
+            Self::Unauthenticated {
+                why: Unproven::Over,
+                ..
+            } => "unauthorised".into(),
+            Self::Unauthenticated {
+                why: Unproven::CrossSite,
+                ..
+            } => "cross-site request refused".into(),
+            Self::Unauthenticated {
+                why: Unproven::Theft,
+                ..
+            } => "token theft detected".into(),
+            Self::CrossSite => "cross-site request refused".into(),
+            Self::TooManyRefreshes => "too many refreshes".into(),
+            Self::StoreUnavailable(_) => "sessions cannot be checked now".into(),
+            Self::LogoutNotWritten(_) => "logged out here; other replicas will know later".into(),
+            Self::Upstream(error) if upstream_status(error) == StatusCode::GATEWAY_TIMEOUT => {
+                "the application did not answer in time".into()
+            }
+            Self::Upstream(_) => "the application cannot be reached".into(),
+            Self::LoginOvertaken => "log in again: all sessions were ended meanwhile".into(),
+            Self::LoginUnusable(_) => "the application's login cannot be used".into(),
+            Self::Internal => "internal error".into(),
+        }
+    }
+
+    /// The stable name in logs and metrics: one of [`REASONS`].
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::Malformed(_) => "malformed_request",
+            Self::TooLong => "path_too_long",
+            Self::MethodNotAllowed { .. } => "method_not_allowed",
+            Self::Unauthenticated {
+                why: Unproven::NoSession,
+                ..
+            } => "no_session",
+            Self::Unauthenticated {
+                why: Unproven::Over,
+                ..
+            } => "session_over",
+            Self::Unauthenticated {
+                why: Unproven::Theft,
+                ..
+            } => "theft",
+            Self::CrossSite
+            | Self::Unauthenticated {
+                why: Unproven::CrossSite,
+                ..
+            } => "cross_site",
+            Self::TooManyRefreshes => "too_many_refreshes",
+            Self::StoreUnavailable(_) => "store_unavailable",
+            Self::LogoutNotWritten(_) => "logout_not_written",
+            Self::Upstream(error) => error.name(),
+            Self::LoginOvertaken => "login_overtaken",
+            Self::LoginUnusable(_) => "login_unusable",
+            Self::Internal => "internal",
+        }
+    }
+
+    /// The place of [`Self::reason`] in [`REASONS`].
+    pub fn id(&self) -> RejectionId {
+        let reason = self.reason();
+        let index = REASONS
+            .iter()
+            .position(|known| *known == reason)
+            .unwrap_or(REASONS.len());
+        RejectionId::new(u8::try_from(index).unwrap_or(u8::MAX))
+    }
+
+    /// The session is over for the client: its cookies are cleared with the answer.
+    pub fn clears_cookies(&self) -> bool {
+        matches!(
+            self,
+            Self::Unauthenticated {
+                why: Unproven::Over | Unproven::Theft,
+                ..
+            } | Self::LogoutNotWritten(_)
+        )
+    }
+
+    /// Somebody who runs the gateway has to do something about it.
+    pub fn is_operators(&self) -> bool {
+        matches!(
+            self,
+            Self::StoreUnavailable(_)
+                | Self::LogoutNotWritten(_)
+                | Self::LoginUnusable(_)
+                | Self::Internal
+        ) || matches!(self, Self::Upstream(error) if error.fault() == crate::upstream::Fault::Upstream)
+    }
+}
+
+fn upstream_status(error: &UpstreamError) -> StatusCode {
+    match error {
+        UpstreamError::ConnectTimeout { .. } | UpstreamError::ResponseTimeout { .. } => {
+            StatusCode::GATEWAY_TIMEOUT
+        }
+        UpstreamError::RequestBody { .. } => StatusCode::BAD_REQUEST,
+        UpstreamError::Connect { .. }
+        | UpstreamError::Closed { .. }
+        | UpstreamError::Garbage { .. }
+        | UpstreamError::UnexpectedUpgrade { .. } => StatusCode::BAD_GATEWAY,
+    }
+}
+
+/// All reasons, for the metrics to register.
+pub const REASONS: &[&str] = &[
+    "malformed_request",
+    "path_too_long",
+    "method_not_allowed",
+    "no_session",
+    "session_over",
+    "theft",
+    "cross_site",
+    "too_many_refreshes",
+    "store_unavailable",
+    "logout_not_written",
+    "upstream_connect",
+    "upstream_connect_timeout",
+    "upstream_response_timeout",
+    "upstream_closed",
+    "upstream_garbage",
+    "upstream_unexpected_upgrade",
+    "request_body",
+    "login_overtaken",
+    "login_unusable",
+    "internal",
+];
+
+impl From<AmbiguousPath> for Rejection {
+    fn from(path: AmbiguousPath) -> Self {
+        if path.is_too_long() {
+            Self::TooLong
+        } else {
+            Self::Malformed(Malformed::Path(path))
+        }
+    }
+}
+
+impl From<StoreUnreadable> for Rejection {
+    fn from(error: StoreUnreadable) -> Self {
+        Self::StoreUnavailable(StoreFailure::Unreadable(error))
+    }
+}
+
+impl From<OpenError> for Rejection {
+    fn from(error: OpenError) -> Self {
+        match error {
+            OpenError::Overtaken => Self::LoginOvertaken,
+            OpenError::Failed(error) => Self::StoreUnavailable(StoreFailure::Issue(error)),
+        }
+    }
+}

@@ -1,0 +1,247 @@
+//! Last stage: what the client gets, and what it is told about its session.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
+use http::header::{
+    ACCESS_CONTROL_EXPOSE_HEADERS, ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderMap, HeaderValue,
+    LOCATION, RETRY_AFTER, SET_COOKIE,
+};
+use http::{Response, StatusCode};
+use http_body::{Body, Frame, SizeHint};
+use serde_json::json;
+use serde_json::value::RawValue;
+use thiserror::Error;
+use tokio_util::sync::WaitForCancellationFutureOwned;
+
+use super::headers::{FRONT_TOKEN, HeaderRules, ID_REFRESH_TOKEN, NO_STORE};
+use super::record::Record;
+use super::rejection::Rejection;
+use crate::cookie::SessionCookies;
+use crate::issuer::Issued;
+use crate::revocation::LiveStream;
+use crate::secret::from_base64url_any;
+use crate::upstream::UpstreamBody;
+
+pub type Reply = Response<ReplyBody>;
+
+/// The body of an answer: the gateway's own, or the upstream's as it streams in.
+pub struct ReplyBody {
+    source: Source,
+    record: Option<Box<Record>>,
+}
+
+enum Source {
+    Own(Option<Bytes>),
+    Upstream {
+        body: UpstreamBody,
+        rules: Rc<HeaderRules>,
+        cut: Option<Cut>,
+    },
+}
+
+/// Ends a body with its session.
+struct Cut {
+    _stream: LiveStream,
+    ended: Pin<Box<WaitForCancellationFutureOwned>>,
+}
+
+/// Why a body broke off.
+#[derive(Debug, Error)]
+pub enum BodyError {
+    #[error("the session ended while its answer was being sent")]
+    SessionEnded,
+    #[error("the upstream broke off its answer")]
+    Upstream(#[source] hyper::Error),
+}
+
+impl ReplyBody {
+    pub fn own(content: impl Into<Bytes>) -> Self {
+        let content = content.into();
+        Self {
+            source: Source::Own((!content.is_empty()).then_some(content)),
+            record: None,
+        }
+    }
+
+    /// `stream` is there if the answer may last and is to end with its session.
+    pub fn upstream(
+        body: UpstreamBody,
+        rules: Rc<HeaderRules>,
+        stream: Option<LiveStream>,
+    ) -> Self {
+        let cut = stream.map(|stream| Cut {
+            ended: Box::pin(stream.ended()),
+            _stream: stream,
+        });
+        Self {
+            source: Source::Upstream { body, rules, cut },
+            record: None,
+        }
+    }
+
+    /// Counts what is sent, and is written when the body has ended.
+    pub fn recorded(mut self, record: Box<Record>) -> Self {
+        self.record = Some(record);
+        self
+    }
+}
+
+impl Body for ReplyBody {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let this = &mut *self;
+        let frame = match &mut this.source {
+            Source::Own(content) => content.take().map(|content| Ok(Frame::data(content))),
+            Source::Upstream { body, rules, cut } => {
+                if cut
+                    .as_mut()
+                    .is_some_and(|cut| cut.ended.as_mut().poll(cx).is_ready())
+                {
+                    return Poll::Ready(Some(Err(BodyError::SessionEnded)));
+                }
+                let frame = ready!(Pin::new(body).poll_frame(cx))
+                    .map(|frame| frame.map_err(BodyError::Upstream));
+                frame.map(|frame| frame.map(|frame| rules.frame(frame)))
+            }
+        };
+        if let (Some(record), Some(Ok(frame))) = (&mut this.record, &frame) {
+            record.sent(frame.data_ref().map_or(0, Bytes::len));
+        }
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.source {
+            Source::Own(content) => content.is_none(),
+            Source::Upstream { body, .. } => body.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.source {
+            Source::Own(content) => {
+                SizeHint::with_exact(content.as_ref().map_or(0, |content| content.len() as u64))
+            }
+            Source::Upstream { body, .. } => body.size_hint(),
+        }
+    }
+}
+
+/// Tells a client about its session: in cookies for browsers, in headers for the browser SDKs.
+#[derive(Clone, Debug)]
+pub struct Teller {
+    pub cookies: SessionCookies,
+    /// 401, or what older SDKs were set up to expect.
+    pub session_over_status: StatusCode,
+}
+
+impl Teller {
+    /// New tokens. The SDKs re-time their clock by `front-token`, so it goes out only with tokens made now, and never into a
+    /// cache.
+    pub fn announce(&self, headers: &mut HeaderMap, issued: &Issued) {
+        for cookie in self
+            .cookies
+            .set(&issued.access, &issued.refresh, issued.session_expires_at)
+        {
+            headers.append(SET_COOKIE, cookie);
+        }
+        let id = format!("{};{}", issued.mark, issued.session_expires_at.as_millis());
+        for (name, value) in [
+            (FRONT_TOKEN, front_token(issued)),
+            (ID_REFRESH_TOKEN, Some(id)),
+        ] {
+            if let Some(value) = value.and_then(|value| HeaderValue::try_from(value).ok()) {
+                headers.insert(name, value);
+            }
+        }
+        Self::expose(headers);
+    }
+
+    /// The session is over: everything that a client can have of it goes.
+    pub fn clear(&self, headers: &mut HeaderMap) {
+        for cookie in self.cookies.clearing() {
+            headers.append(SET_COOKIE, cookie.clone());
+        }
+        headers.insert(FRONT_TOKEN, HeaderValue::from_static("remove"));
+        headers.insert(ID_REFRESH_TOKEN, HeaderValue::from_static("remove"));
+        Self::expose(headers);
+    }
+
+    /// The answer for a rejection, details left out.
+    pub fn reject(&self, rejection: &Rejection) -> Reply {
+        let status = match rejection.status() {
+            StatusCode::UNAUTHORIZED => self.session_over_status,
+            status => status,
+        };
+        let mut reply = json_reply(status, &json!({ "message": rejection.message() }));
+        let headers = reply.headers_mut();
+        if rejection.clears_cookies() {
+            self.clear(headers);
+        }
+        match rejection {
+            Rejection::Unauthenticated {
+                login: Some(login), ..
+            } => {
+                headers.insert(LOCATION, login.clone());
+            }
+            Rejection::MethodNotAllowed { allow: Some(allow) } => {
+                headers.insert(ALLOW, allow.clone());
+            }
+            Rejection::TooManyRefreshes => {
+                headers.insert(RETRY_AFTER, HeaderValue::from_static("60"));
+            }
+            Rejection::StoreUnavailable(_) | Rejection::LogoutNotWritten(_) => {
+                headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
+            }
+            _ => {}
+        }
+        reply
+    }
+
+    fn expose(headers: &mut HeaderMap) {
+        headers.append(
+            ACCESS_CONTROL_EXPOSE_HEADERS,
+            HeaderValue::from_static("front-token, id-refresh-token"),
+        );
+        headers.insert(CACHE_CONTROL, NO_STORE);
+    }
+}
+
+/// An answer of the gateway itself.
+pub fn json_reply(status: StatusCode, content: &serde_json::Value) -> Reply {
+    let mut reply = Response::new(ReplyBody::own(content.to_string()));
+    *reply.status_mut() = status;
+    reply
+        .headers_mut()
+        .insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    reply.headers_mut().insert(CACHE_CONTROL, NO_STORE);
+    reply
+}
+
+/// An answer of the gateway that sends a page navigation elsewhere.
+pub fn redirect_reply(to: HeaderValue) -> Reply {
+    let mut reply = Response::new(ReplyBody::own(Bytes::new()));
+    *reply.status_mut() = StatusCode::SEE_OTHER;
+    reply.headers_mut().insert(LOCATION, to);
+    reply.headers_mut().insert(CACHE_CONTROL, NO_STORE);
+    reply
+}
+
+/// What the browser SDKs read: user, expiry in milliseconds, and the access token's payload, as base64 of JSON.
+fn front_token(issued: &Issued) -> Option<String> {
+    let payload = from_base64url_any(issued.access.expose().split('.').nth(1)?.as_bytes())?;
+    let payload: &RawValue = serde_json::from_slice(&payload).ok()?;
+    let front = json!({ "uid": issued.user.as_str(), "ate": issued.access_expires_at.as_millis(), "up": payload });
+    Some(STANDARD.encode(front.to_string()))
+}

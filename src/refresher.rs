@@ -1,0 +1,202 @@
+//! Refreshing as the proxy does it: many at once for one token become one, a loop is stopped, theft ends the session.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use moka::future::Cache;
+use thiserror::Error;
+use tracing::warn;
+
+use crate::clock::{Clock, Timestamp};
+use crate::identity::UserId;
+use crate::issuer::{Ended, Issued, Issuer, RefreshError, Refreshed};
+use crate::revocation::{Revocations, Verdict};
+use crate::session::{Device, RefreshToken, SessionHandle};
+use crate::store::RevocationReason;
+
+/// Exchanges refresh tokens for all workers of this process.
+pub struct Refresher {
+    issuer: Arc<Issuer>,
+    revocations: Revocations,
+    clock: Clock,
+    /// Exchanges of the last moment, so that the requests of one page share one.
+    recent: Cache<(SessionHandle, u32), Recent>,
+    remembered_for: Duration,
+    /// Rotations of the last minute by session.
+    rotations: moka::sync::Cache<SessionHandle, u32>,
+    settings: RefresherSettings,
+}
+
+/// Settings of this module.
+#[derive(Clone, Copy, Debug)]
+pub struct RefresherSettings {
+    /// Rotations of one session within a minute; more is a client that loops.
+    pub refreshes_per_minute: u32,
+    pub reuse_grace: Duration,
+}
+
+#[derive(Clone)]
+struct Recent {
+    exchange: Exchange,
+    at: Timestamp,
+}
+
+/// The tokens that a refresh token was exchanged for.
+#[derive(Clone, Debug)]
+pub struct Exchange {
+    pub issued: Arc<Issued>,
+    /// Whether the token had been exchanged before.
+    pub repeated: bool,
+}
+
+/// Why there are no new tokens.
+#[derive(Debug, Error)]
+pub enum NotRefreshed {
+    #[error("the session has ended")]
+    Over(Ended),
+    #[error("a refresh token came back after its successor was used")]
+    Theft,
+    #[error("the session was refreshed too often")]
+    TooOften,
+    #[error("the refresh died")]
+    Died,
+    #[error("the session cannot be refreshed now")]
+    Failed(#[source] Arc<RefreshError>),
+}
+
+impl NotRefreshed {
+    /// The stable name in metrics.
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::Over(_) => "over",
+            Self::Theft => "theft",
+            Self::TooOften => "too_often",
+            Self::Failed(_) => "store",
+            Self::Died => "internal",
+        }
+    }
+}
+
+impl Refresher {
+    pub fn new(
+        issuer: Arc<Issuer>,
+        revocations: Revocations,
+        clock: Clock,
+        settings: RefresherSettings,
+    ) -> Self {
+        let remembered_for = REMEMBERED_FOR.min(settings.reuse_grace);
+        Self {
+            issuer,
+            revocations,
+            clock,
+            recent: Cache::builder()
+                .max_capacity(MAX_SESSIONS)
+                .time_to_live(REMEMBERED_FOR)
+                .build(),
+            remembered_for,
+            rotations: moka::sync::Cache::builder()
+                .max_capacity(MAX_SESSIONS)
+                .time_to_live(MINUTE)
+                .build(),
+            settings,
+        }
+    }
+
+    /// `from` is where the request came from, for the audit of a theft.
+    pub async fn refresh(
+        &self,
+        token: RefreshToken,
+        from: &Device,
+    ) -> Result<Exchange, NotRefreshed> {
+        let handle = token.handle();
+        if self
+            .rotations
+            .get(&handle)
+            .is_some_and(|count| count >= self.settings.refreshes_per_minute)
+        {
+            return Err(NotRefreshed::TooOften);
+        }
+        match self.exchange(token).await {
+            // An exchange that is shared may be older than the end of its session.
+            Ok(_) if self.revocations.verdict(&handle) == Verdict::Revoked => {
+                Err(NotRefreshed::Over(Ended::Gone))
+            }
+            Ok(exchange) => Ok(exchange),
+            Err(error) => Err(self.refused(error, from).await),
+        }
+    }
+
+    async fn exchange(&self, token: RefreshToken) -> Result<Exchange, Arc<RefreshError>> {
+        let key = (token.handle(), token.generation());
+        let now = self.clock.now();
+        if let Some(recent) = self.recent.get(&key).await
+            && (now < recent.at || now.since(recent.at) >= self.remembered_for)
+        {
+            self.recent.invalidate(&key).await;
+        }
+        let recent = self.recent.try_get_with(key, async {
+            let Refreshed { issued, repeated } = self.issuer.refresh(&token).await?;
+            if !repeated {
+                let count = self.rotations.get(&token.handle()).unwrap_or(0);
+                self.rotations.insert(token.handle(), count + 1);
+            }
+            Ok(Recent {
+                exchange: Exchange {
+                    issued: Arc::new(issued),
+                    repeated,
+                },
+                at: self.clock.now(),
+            })
+        });
+        recent.await.map(|recent| recent.exchange)
+    }
+
+    async fn refused(&self, error: Arc<RefreshError>, from: &Device) -> NotRefreshed {
+        match &*error {
+            RefreshError::Over(ended) => NotRefreshed::Over(*ended),
+            RefreshError::Theft {
+                handle,
+                user,
+                device,
+            } => {
+                self.end_stolen(*handle, user, device, from).await;
+                NotRefreshed::Theft
+            }
+            RefreshError::Failed(_) => NotRefreshed::Failed(error),
+        }
+    }
+
+    /// The thief is refused whatever happens; whether the session could be revoked is for the log, and for the feed, which
+    /// owes it to the store from then on.
+    async fn end_stolen(
+        &self,
+        handle: SessionHandle,
+        user: &UserId,
+        opened_from: &Device,
+        from: &Device,
+    ) {
+        warn!(
+            target: "portcullis::audit",
+            event = "refresh_token_reused",
+            session = %handle,
+            user = user.as_str(),
+            opened_from = opened_from.address,
+            opened_with = opened_from.user_agent,
+            presented_from = from.address,
+            presented_with = from.user_agent,
+            "a refresh token came back after its successor was used: the session is revoked"
+        );
+        if let Err(error) = self
+            .revocations
+            .revoke(&[handle], RevocationReason::Theft)
+            .await
+        {
+            warn!(error = &error as &dyn std::error::Error, session = %handle, "could not write the revocation of a stolen session yet");
+        }
+    }
+}
+
+/// Long enough for the requests of one page, short enough that nobody has to think about it.
+const REMEMBERED_FOR: Duration = Duration::from_secs(1);
+const MINUTE: Duration = Duration::from_secs(60);
+const MAX_SESSIONS: u64 = 100_000;
