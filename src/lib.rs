@@ -1,6 +1,7 @@
 pub mod admin;
 pub mod cli;
 pub mod clock;
+pub mod config;
 pub mod cookie;
 pub mod identity;
 pub mod issuer;

@@ -1,0 +1,337 @@
+//! What happens on which path: `[[login]]`, `[[logout]]` and `[[route]]` with what they imply, as one table.
+//!
+//! What is implied gives way to what is written. A login path is its page too: `GET` and `HEAD` of it are served to anyone.
+//! Frameworks serve most paths with and without a slash at the end, so a login and a logout stand for both: a logout that a
+//! slash defeats would be none. The gateway's own endpoints, refresh and sign-out, are there for every method, because what is
+//! not `POST` must be answered by the gateway as well.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use http::Method;
+
+use super::error::Origin;
+use super::reader::Section;
+use super::rule_sections::read_rules;
+use super::session::Session;
+use super::upstream::{UpstreamId, Upstreams};
+use super::values::{self, Reason, RedirectTarget};
+use crate::route::{MethodSet, PathPattern, RouteTable, Rule};
+
+/// What happens on which path.
+#[derive(Clone, Debug)]
+pub struct Rules {
+    pub table: Arc<RouteTable<RuleTarget>>,
+    /// For whatever the table does not name: a session is required, the first upstream serves.
+    pub fallback: ForwardRule,
+    /// Where visitors without a session are sent: the path of the first `[[login]]`.
+    pub login_path: Option<String>,
+}
+
+/// What happens on a path.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RuleTarget {
+    Forward(ForwardRule),
+    Login(LoginRule),
+    Logout(LogoutRule),
+    /// The gateway's refresh endpoint; methods other than `POST` get 405.
+    Refresh,
+    /// The gateway's own logout, of this session and with JSON answers; methods other than `POST` get 405.
+    Signout,
+}
+
+/// The upstream serves.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ForwardRule {
+    pub auth: Auth,
+    pub upstream: UpstreamId,
+    /// Whether the request may turn into a WebSocket.
+    pub websocket: bool,
+    pub unauthenticated: Unauthenticated,
+    /// Whether the upstream's answer may end the session.
+    pub session_control: bool,
+}
+
+/// Whether a request needs a session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Auth {
+    /// Anonymous even with a session: the upstream is told of nobody.
+    None,
+    /// The upstream is told who it is, if anyone.
+    Optional,
+    Required,
+}
+
+/// What is answered for want of a session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unauthenticated {
+    /// Page navigations are redirected to the login path, if there is one; the rest gets 401.
+    Auto,
+    /// Everything is redirected to the login path.
+    Redirect,
+    /// Everything gets 401.
+    Status401,
+}
+
+/// The upstream serves, and its answer may open a session.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LoginRule {
+    pub upstream: UpstreamId,
+}
+
+/// Ends sessions.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogoutRule {
+    pub scope: LogoutScope,
+    /// Where page navigations are sent unless they ask for another of `redirect_allow`.
+    pub redirect: RedirectTarget,
+    /// What `?redirect=` may ask for, byte for byte; holds `redirect` too.
+    pub redirect_allow: Vec<RedirectTarget>,
+    /// Whether the upstream sees the request, after the session has ended.
+    pub forward: bool,
+    /// Cookies of the application that are cleared as well.
+    pub clear_cookies: Vec<String>,
+    /// Directives of the `Clear-Site-Data` header; none: no header.
+    pub clear_site_data: Vec<ClearSiteData>,
+    pub upstream: UpstreamId,
+}
+
+/// Whose sessions a logout ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogoutScope {
+    /// The one that the request comes with.
+    Session,
+    /// All of its user.
+    User,
+}
+
+/// What a browser is asked to forget (W3C Clear Site Data).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ClearSiteData {
+    Cookies,
+    Storage,
+    Cache,
+    ExecutionContexts,
+    All,
+}
+
+impl ClearSiteData {
+    pub const ALL: [Self; 5] = [
+        Self::Cookies,
+        Self::Storage,
+        Self::Cache,
+        Self::ExecutionContexts,
+        Self::All,
+    ];
+
+    /// The directive without its quotes.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Cookies => "cookies",
+            Self::Storage => "storage",
+            Self::Cache => "cache",
+            Self::ExecutionContexts => "executionContexts",
+            Self::All => "*",
+        }
+    }
+
+    pub(super) fn parse(text: &str) -> Result<Self, Reason> {
+        Self::ALL
+            .into_iter()
+            .find(|directive| directive.name() == text)
+            .ok_or_else(|| {
+                values::one_of(&Self::ALL.map(|directive| format!("{:?}", directive.name()))).into()
+            })
+    }
+}
+
+impl Rules {
+    pub(super) fn read(root: &mut Section<'_>, upstreams: &Upstreams, session: &Session) -> Self {
+        let (logins, logouts, routes) = read_rules(root, upstreams);
+        let login_path = logins.first().map(|login| login.rule.pattern.to_string());
+        let twins: Vec<_> = logins
+            .iter()
+            .chain(&logouts)
+            .filter_map(WrittenRule::twin)
+            .collect();
+        let pages = login_pages(&logins);
+        let mut rules = logins;
+        rules.extend(logouts);
+        rules.extend(routes);
+        let own = own_endpoints(root, session, &rules);
+        for mut implied in twins.into_iter().chain(pages) {
+            if implied.give_way_to(&rules) {
+                rules.push(implied);
+            }
+        }
+        rules.extend(own);
+        Self {
+            table: Arc::new(build_table(root, rules)),
+            fallback: ForwardRule {
+                auth: Auth::Required,
+                upstream: UpstreamId(0),
+                websocket: true,
+                unauthenticated: Unauthenticated::Auto,
+                session_control: false,
+            },
+            login_path,
+        }
+    }
+}
+
+/// A rule, and where it or what implies it was written.
+#[derive(Clone)]
+pub(super) struct WrittenRule {
+    rule: Rule<RuleTarget>,
+    origin: Origin,
+}
+
+impl WrittenRule {
+    pub fn new(
+        pattern: PathPattern,
+        methods: MethodSet,
+        origin: Origin,
+        target: RuleTarget,
+    ) -> Self {
+        let rule = Rule {
+            pattern,
+            methods,
+            origin: origin.to_string(),
+            target,
+        };
+        Self { rule, origin }
+    }
+
+    /// The same with a slash at the end, or without.
+    fn twin(&self) -> Option<Self> {
+        let path = self.rule.pattern.to_string();
+        if path == "/" || path.ends_with("/**") {
+            return None;
+        }
+        let twin = match path.strip_suffix('/') {
+            Some(without) => PathPattern::parse(without),
+            None => PathPattern::parse(&format!("{path}/")),
+        };
+        let mut rule = self.rule.clone();
+        rule.pattern = twin.ok()?;
+        Some(Self {
+            rule,
+            origin: self.origin.clone(),
+        })
+    }
+
+    /// Leaves to `others` what they decide for the same paths; tells whether anything is left.
+    fn give_way_to(&mut self, others: &[Self]) -> bool {
+        let Some(listed) = self.rule.methods.listed() else {
+            return true;
+        };
+        let is_open = |method: &&Method| {
+            !others.iter().any(|other| {
+                other.rule.pattern == self.rule.pattern && other.rule.methods.contains(method)
+            })
+        };
+        let open: Vec<_> = listed.iter().filter(is_open).map(Method::as_str).collect();
+        match MethodSet::parse(&open) {
+            Ok(methods) => {
+                self.rule.methods = methods;
+                true
+            }
+            Err(_) => false,
+        }
+    }
+}
+
+/// `GET` and `HEAD` of each login's paths: the page with the form.
+fn login_pages(logins: &[WrittenRule]) -> Vec<WrittenRule> {
+    let page = |login: &WrittenRule| {
+        let RuleTarget::Login(LoginRule { upstream }) = login.rule.target else {
+            return None;
+        };
+        let target = RuleTarget::Forward(ForwardRule {
+            auth: Auth::Optional,
+            upstream,
+            websocket: false,
+            unauthenticated: Unauthenticated::Auto,
+            session_control: false,
+        });
+        let methods = MethodSet::parse(&["GET", "HEAD"]).ok()?;
+        let pattern = login.rule.pattern.clone();
+        Some(WrittenRule::new(
+            pattern,
+            methods,
+            login.origin.clone(),
+            target,
+        ))
+    };
+    let pages: Vec<_> = logins.iter().filter_map(page).collect();
+    let twins: Vec<_> = pages.iter().filter_map(WrittenRule::twin).collect();
+    pages.into_iter().chain(twins).collect()
+}
+
+/// Refresh and sign-out: for `POST`, so that a written rule for the same is a conflict and not a silent replacement, and for
+/// every other method. A `[[logout]]` of the sign-out path takes its place.
+fn own_endpoints(
+    root: &Section<'_>,
+    session: &Session,
+    written: &[WrittenRule],
+) -> Vec<WrittenRule> {
+    let is_logout = |path: &PathPattern| {
+        written.iter().any(|other| {
+            matches!(other.rule.target, RuleTarget::Logout(_))
+                && (other.rule.pattern == *path
+                    || other.twin().is_some_and(|twin| twin.rule.pattern == *path))
+        })
+    };
+    let endpoints = [
+        (
+            &session.refresh_path,
+            "session.refresh_path",
+            RuleTarget::Refresh,
+        ),
+        (
+            &session.signout_path,
+            "session.signout_path",
+            RuleTarget::Signout,
+        ),
+    ];
+    let mut rules = Vec::new();
+    for (path, key, target) in endpoints {
+        let Ok(pattern) = PathPattern::parse(path) else {
+            continue;
+        };
+        if target == RuleTarget::Signout && is_logout(&pattern) {
+            continue;
+        }
+        for methods in [MethodSet::parse(&["POST"]).ok(), Some(MethodSet::ANY)] {
+            let mut rule = WrittenRule::new(
+                pattern.clone(),
+                methods.unwrap_or(MethodSet::ANY),
+                root.origin_of("session"),
+                target.clone(),
+            );
+            rule.rule.origin = format!("the gateway's own {key}");
+            rules.push(rule);
+        }
+    }
+    rules
+}
+
+/// Reports conflicts at the place of the later of the two rules.
+fn build_table(root: &Section<'_>, rules: Vec<WrittenRule>) -> RouteTable<RuleTarget> {
+    let origins: BTreeMap<String, Origin> = rules
+        .iter()
+        .map(|rule| (rule.rule.origin.clone(), rule.origin.clone()))
+        .collect();
+    let rules = rules.into_iter().map(|rule| rule.rule).collect();
+    RouteTable::build(rules).unwrap_or_else(|conflicts| {
+        for conflict in conflicts {
+            let places = [&conflict.first.origin, &conflict.second.origin];
+            let later = places
+                .into_iter()
+                .filter_map(|place| origins.get(place))
+                .max_by_key(|origin| origin.line());
+            root.report_at(later, conflict.to_string());
+        }
+        RouteTable::build(Vec::new()).expect("no rules have no conflicts")
+    })
+}

@@ -1,0 +1,291 @@
+//! `[session]` and its cookies.
+
+use cookie::SameSite;
+
+use super::reader::Section;
+use super::rule_sections::literal_path;
+use super::values::{self, PublicUrl, shown_duration};
+use crate::session::{Lifetimes, SigningAlgorithm};
+
+/// What is known of where browsers find us.
+#[derive(Clone, Copy)]
+pub(super) enum Site<'a> {
+    Unnamed,
+    At(&'a PublicUrl),
+    /// Named, but not so that it can be read: what depends on it is not judged.
+    Broken,
+}
+
+/// `[session]`, `[session.cookies]`, and the other spelling of the refresh path.
+pub(super) fn read_session(root: &mut Section<'_>, site: Site<'_>) -> (Session, Cookies) {
+    let (mut session, cookies, has_path) = root.section("session", |section| {
+        let session = Session::read(section);
+        let cookies = section.section("cookies", |cookies| {
+            Cookies::read(cookies, site, session.refresh)
+        });
+        (session, cookies, section.has("refresh_path"))
+    });
+    root.section("refresh", |section| {
+        let Some(path) = section.optional_text("path", literal_path) else {
+            return;
+        };
+        if has_path {
+            section.conflict(
+                "path",
+                "session.refresh_path is given too, and means the same: keep one of them",
+            );
+        }
+        session.refresh_path = path;
+    });
+    (session, cookies)
+}
+
+/// How sessions live, and what requests that change something must prove.
+#[derive(Clone, Debug)]
+pub struct Session {
+    pub lifetimes: Lifetimes,
+    pub refresh: Refresh,
+    /// Where clients refresh; a path without wildcards.
+    pub refresh_path: String,
+    /// Where clients log out without any rule that says so; a path without wildcards.
+    pub signout_path: String,
+    pub anti_csrf: AntiCsrf,
+    /// Of keys that are made from now on.
+    pub signing_algorithm: SigningAlgorithm,
+    /// Status of the answer that tells a client that its session is over: 401 or 440.
+    pub session_over_status: u16,
+    /// Refreshes of one session; more are answered with 429.
+    pub refreshes_per_minute: usize,
+}
+
+/// Who sees to it that an access token is replaced when it has expired.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refresh {
+    /// The gateway, in line with whatever request comes; and the client, if it asks.
+    Transparent,
+    /// The client, at the refresh path.
+    Client,
+}
+
+/// What a request that changes something has to show besides its cookies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AntiCsrf {
+    /// `Sec-Fetch-Site` or `Origin` of this site.
+    Origin,
+    /// A header that no form can send.
+    CustomHeader,
+    Off,
+}
+
+impl Session {
+    /// Path of the refresh cookie: with transparent refresh it must come with every request, else it is kept out of them.
+    pub fn refresh_cookie_path(&self) -> &str {
+        match self.refresh {
+            Refresh::Transparent => "/",
+            Refresh::Client => &self.refresh_path,
+        }
+    }
+
+    fn read(section: &mut Section<'_>) -> Self {
+        let lifetimes = Lifetimes {
+            // SuperTokens' values. A revocation is remembered for as long as access tokens live, hence their limit.
+            access: section.duration("access_token_lifetime", "1h", ("1s", "1d")),
+            idle: section.duration("refresh_token_lifetime", "100d", ("1s", "3650d")),
+            // A stolen browser profile is worth nothing after a year.
+            absolute: section.duration("max_lifetime", "365d", ("1s", "3650d")),
+            // Longer than any answer takes to get lost and be asked for again.
+            reuse_grace: section.duration("reuse_grace", "30s", ("0s", "5m")),
+        };
+        check_lifetimes(section, &lifetimes);
+        Self {
+            lifetimes,
+            // Works for pages and scripts that know nothing of sessions.
+            refresh: section.one_of(
+                "refresh",
+                &[
+                    ("transparent", Refresh::Transparent),
+                    ("client", Refresh::Client),
+                ],
+            ),
+            // Both paths are those that the SuperTokens SDKs call unless told otherwise.
+            refresh_path: section.text("refresh_path", "/auth/session/refresh", literal_path),
+            signout_path: section.text("signout_path", "/auth/signout", literal_path),
+            // Needs nothing of the client: every browser of today sends these headers.
+            anti_csrf: section.one_of(
+                "anti_csrf",
+                &[
+                    ("origin", AntiCsrf::Origin),
+                    ("custom-header", AntiCsrf::CustomHeader),
+                    ("off", AntiCsrf::Off),
+                ],
+            ),
+            // Small signatures, verified everywhere.
+            signing_algorithm: section.one_of(
+                "signing_algorithm",
+                &SigningAlgorithm::ALL.map(|it| (it.name(), it)),
+            ),
+            session_over_status: read_session_over_status(section),
+            // Current SDKs give up after ten in a row; a session needs one per hour.
+            refreshes_per_minute: section.integer("refreshes_per_minute", 6, (1, 1000)),
+        }
+    }
+}
+
+/// Blames the longer one of two if it was written, else the shorter.
+fn check_lifetimes(section: &Section<'_>, lifetimes: &Lifetimes) {
+    let [access, idle, absolute] = [
+        "access_token_lifetime",
+        "refresh_token_lifetime",
+        "max_lifetime",
+    ];
+    let idle_is = shown_duration(lifetimes.idle);
+    if lifetimes.access >= lifetimes.idle {
+        if section.has(idle) {
+            let access_is = shown_duration(lifetimes.access);
+            section.refuse(idle, &format!("more than {access}, which is {access_is}"));
+        } else {
+            section.refuse(access, &format!("less than {idle}, which is {idle_is}"));
+        }
+    }
+    if lifetimes.idle > lifetimes.absolute {
+        if section.has(absolute) {
+            section.refuse(absolute, &format!("at least {idle}, which is {idle_is}"));
+        } else {
+            let absolute_is = shown_duration(lifetimes.absolute);
+            section.refuse(idle, &format!("at most {absolute}, which is {absolute_is}"));
+        }
+    }
+}
+
+fn read_session_over_status(section: &mut Section<'_>) -> u16 {
+    // 440 is for SDKs of the first generation.
+    match section.integer("session_over_status", 401, (0, 999)) {
+        440 => 440,
+        401 => 401,
+        _ => {
+            section.refuse("session_over_status", "401 or 440");
+            401
+        }
+    }
+}
+
+/// Attributes of the session's cookies.
+#[derive(Clone, Debug)]
+pub struct Cookies {
+    /// `None`: the host that set them and no other.
+    pub domain: Option<String>,
+    /// Of the access cookie; the refresh cookie's is [`Session::refresh_cookie_path`].
+    pub path: String,
+    pub secure: bool,
+    pub same_site: SameSite,
+    /// What the names begin with: `""`, `"__Host-"` or `"__Secure-"`.
+    pub prefix: &'static str,
+    /// Domains that were used before, to be cleared with the others.
+    pub older_domains: Vec<String>,
+}
+
+impl Cookies {
+    fn read(section: &mut Section<'_>, site: Site<'_>, refresh: Refresh) -> Self {
+        let cookies = Self {
+            domain: section.optional_text("domain", values::domain),
+            path: section.text("path", "/", values::cookie_path),
+            // What a browser gets over https it must not send over http.
+            secure: section.optional_bool("secure").unwrap_or(match site {
+                Site::Unnamed => false,
+                Site::At(url) => url.is_https(),
+                Site::Broken => true,
+            }),
+            // Links from other sites arrive logged in, forms from other sites do not.
+            same_site: section.one_of(
+                "same_site",
+                &[
+                    ("lax", SameSite::Lax),
+                    ("strict", SameSite::Strict),
+                    ("none", SameSite::None),
+                ],
+            ),
+            // The names that a SuperTokens backend behind the gateway reads.
+            prefix: section.one_of(
+                "prefix",
+                &[("", ""), ("__Host-", "__Host-"), ("__Secure-", "__Secure-")],
+            ),
+            older_domains: section.texts("older_domains", &[], values::domain),
+        };
+        cookies.check_domain(section, site);
+        cookies.check_secure(section);
+        if cookies.prefix == "__Host-" {
+            cookies.check_host_prefix(section, refresh);
+        }
+        cookies
+    }
+
+    fn check_domain(&self, section: &Section<'_>, site: Site<'_>) {
+        let Some(domain) = &self.domain else {
+            return;
+        };
+        let url = match site {
+            Site::At(url) => url,
+            Site::Broken => return,
+            Site::Unnamed => {
+                section.conflict(
+                    "domain",
+                    "needs server.public_url: it is that URL's host, or a domain above it",
+                );
+                return;
+            }
+        };
+        let is_parent = domain.contains('.')
+            && url
+                .host()
+                .strip_suffix(domain.as_str())
+                .is_some_and(|sub| sub.ends_with('.'));
+        if *domain != url.host() && !is_parent {
+            section.refuse(
+                "domain",
+                &format!(
+                    "the host of server.public_url, \"{}\", or a domain above it",
+                    url.host()
+                ),
+            );
+        }
+    }
+
+    fn check_secure(&self, section: &Section<'_>) {
+        if self.secure {
+            return;
+        }
+        if self.same_site == SameSite::None {
+            section.conflict(
+                "same_site",
+                r#""none" needs secure = true: browsers drop the cookie otherwise"#,
+            );
+        }
+        if !self.prefix.is_empty() {
+            section.conflict(
+                "prefix",
+                &format!(
+                    "{:?} needs secure = true: browsers drop the cookie otherwise",
+                    self.prefix
+                ),
+            );
+        }
+    }
+
+    fn check_host_prefix(&self, section: &Section<'_>, refresh: Refresh) {
+        if self.domain.is_some() {
+            section.conflict(
+                "prefix",
+                r#""__Host-" does not go with a domain: browsers drop the cookie"#,
+            );
+        }
+        if self.path != "/" {
+            section.conflict(
+                "prefix",
+                r#""__Host-" needs path = "/": browsers drop the cookie otherwise"#,
+            );
+        }
+        if refresh == Refresh::Client {
+            section.conflict("prefix", r#""__Host-" does not go with session.refresh = "client", which binds the refresh cookie to the refresh path: browsers drop the cookie; use "__Secure-""#);
+        }
+    }
+}

@@ -1,0 +1,347 @@
+//! What a text in the configuration can mean: durations, sizes, addresses, URLs. Each parser answers with the value or with
+//! what it would have accepted.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use http::uri::Authority;
+use http::{HeaderName, Uri};
+
+/// What is allowed, as said after "expected".
+pub(super) type Reason = Cow<'static, str>;
+
+pub(super) fn duration(text: &str) -> Result<Duration, Reason> {
+    humantime::parse_duration(text)
+        .map_err(|_| r#"a duration such as "250ms", "30m" or "100d""#.into())
+}
+
+/// A duration as the configuration would write it.
+pub(super) fn shown_duration(duration: Duration) -> String {
+    const UNITS: [(u128, &str); 4] = [
+        (86_400_000, "d"),
+        (3_600_000, "h"),
+        (60_000, "m"),
+        (1000, "s"),
+    ];
+    let millis = duration.as_millis();
+    let unit = UNITS
+        .into_iter()
+        .find(|(length, _)| millis >= *length && millis.is_multiple_of(*length));
+    match unit {
+        Some((length, unit)) => format!("\"{}{unit}\"", millis / length),
+        None => format!("\"{millis}ms\""),
+    }
+}
+
+/// `16KiB`, `1MB`, `512` (bytes).
+pub(super) fn bytes(text: &str) -> Option<usize> {
+    const UNITS: [(&str, usize); 6] = [
+        ("KiB", 1 << 10),
+        ("MiB", 1 << 20),
+        ("GiB", 1 << 30),
+        ("KB", 1000),
+        ("MB", 1_000_000),
+        ("GB", 1_000_000_000),
+    ];
+    let (number, unit) = UNITS
+        .into_iter()
+        .find_map(|(unit, size)| Some((text.strip_suffix(unit)?, size)))
+        .unwrap_or((text, 1));
+    let number: usize = number.trim_end().parse().ok()?;
+    number.checked_mul(unit)
+}
+
+pub(super) fn one_of(words: &[String]) -> String {
+    match words {
+        [] => String::new(),
+        [only] => only.clone(),
+        [first @ .., last] => format!("{} or {last}", first.join(", ")),
+    }
+}
+
+pub(super) fn socket_address(text: &str) -> Result<SocketAddr, Reason> {
+    text.parse()
+        .map_err(|_| r#"an IP address and a port such as "127.0.0.1:8080" or "[::1]:8080""#.into())
+}
+
+/// Scheme, host and port that browsers see: what cookies, origin checks and redirects are measured against.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PublicUrl {
+    https: bool,
+    /// In lower case.
+    host: String,
+    /// `None` when it is the scheme's own.
+    port: Option<u16>,
+}
+
+impl PublicUrl {
+    pub(super) fn parse(text: &str) -> Result<Self, Reason> {
+        let parse = || {
+            let uri = bare_uri(text)?;
+            let https = match uri.scheme_str()? {
+                "https" => true,
+                "http" => false,
+                _ => return None,
+            };
+            let authority = uri.authority()?;
+            let default = if https { 443 } else { 80 };
+            Some(Self {
+                https,
+                host: authority.host().to_ascii_lowercase(),
+                port: authority.port_u16().filter(|port| *port != default),
+            })
+        };
+        parse().ok_or_else(|| {
+            r#"scheme and host without a path, such as "https://app.example.com""#.into()
+        })
+    }
+
+    pub fn is_https(&self) -> bool {
+        self.https
+    }
+
+    pub fn host(&self) -> &str {
+        &self.host
+    }
+
+    /// Without a port that is the scheme's own, as browsers write the `Host` header.
+    pub fn authority(&self) -> String {
+        match self.port {
+            Some(port) => format!("{}:{port}", self.host),
+            None => self.host.clone(),
+        }
+    }
+}
+
+/// As browsers write the `Origin` header (RFC 6454 section 6.2): `https://app.example.com`.
+impl fmt::Display for PublicUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let scheme = if self.https { "https" } else { "http" };
+        write!(f, "{scheme}://{}", self.authority())
+    }
+}
+
+/// A URL of scheme, host and perhaps port, and nothing else.
+fn bare_uri(text: &str) -> Option<Uri> {
+    let (_, rest) = text.split_once("://")?;
+    let authority = rest.strip_suffix('/').unwrap_or(rest);
+    if authority.contains(['/', '?', '#', '@']) {
+        return None;
+    }
+    let uri: Uri = text.parse().ok()?;
+    let authority = uri.authority()?;
+    authority_is_whole(authority).then_some(uri)
+}
+
+fn authority_is_whole(authority: &Authority) -> bool {
+    let port_is_well_formed = match authority.as_str().strip_prefix(authority.host()) {
+        Some("") => true,
+        Some(port) => authority.port_u16().is_some_and(|number| number > 0) && port.len() > 1,
+        None => false,
+    };
+    !authority.host().is_empty() && port_is_well_formed
+}
+
+/// A server of an upstream: where to connect, and what its `Host` is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServerAddress {
+    /// A name or an IP address, without brackets.
+    pub host: String,
+    pub port: u16,
+}
+
+impl ServerAddress {
+    pub(super) fn parse(text: &str) -> Result<Self, Reason> {
+        let parse = || {
+            let uri = bare_uri(text).filter(|uri| uri.scheme_str() == Some("http"))?;
+            let authority = uri.authority()?;
+            Some(Self {
+                host: authority.host().trim_matches(['[', ']']).to_owned(),
+                port: authority.port_u16().unwrap_or(80),
+            })
+        };
+        parse().ok_or_else(|| r#"http, host and port without a path, such as "http://127.0.0.1:3000" (this version speaks plain http to upstreams)"#.into())
+    }
+}
+
+impl fmt::Display for ServerAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.host.contains(':') {
+            write!(f, "[{}]:{}", self.host, self.port)
+        } else {
+            write!(f, "{}:{}", self.host, self.port)
+        }
+    }
+}
+
+/// Where the store is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum StoreLocation {
+    /// The database file.
+    Sqlite(PathBuf),
+}
+
+impl StoreLocation {
+    pub(super) fn parse(text: &str, base: &Path) -> Result<Self, Reason> {
+        let path = text
+            .strip_prefix("sqlite:")
+            .map(|path| path.strip_prefix("//").unwrap_or(path))
+            .filter(|path| !path.is_empty() && !path.contains(['?', '\0']) && *path != ":memory:");
+        match path {
+            Some(path) => Ok(Self::Sqlite(base.join(path))),
+            None => Err(r#"the file of a SQLite database, such as "sqlite:portcullis.db" (this version has no other store)"#.into()),
+        }
+    }
+}
+
+pub(super) fn file(text: &str, base: &Path) -> Result<PathBuf, Reason> {
+    if text.is_empty() || text.contains('\0') {
+        return Err("the path of a file".into());
+    }
+    Ok(base.join(text))
+}
+
+/// A domain for cookies, in lower case, without the leading dot that browsers ignore (RFC 6265 section 5.2.3).
+pub(super) fn domain(text: &str) -> Result<String, Reason> {
+    let name = text.strip_prefix('.').unwrap_or(text).to_ascii_lowercase();
+    let is_label = |label: &str| {
+        (1..=63).contains(&label.len())
+            && label
+                .bytes()
+                .all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
+            && !label.starts_with('-')
+            && !label.ends_with('-')
+    };
+    let is_number = |label: &str| label.bytes().all(|byte| byte.is_ascii_digit());
+    if name.len() > 253 || !name.split('.').all(is_label) || name.split('.').all(is_number) {
+        return Err(r#"a domain such as "example.com""#.into());
+    }
+    Ok(name)
+}
+
+/// The value of a cookie's `Path` attribute.
+pub(super) fn cookie_path(text: &str) -> Result<String, Reason> {
+    let is_path = text.starts_with('/')
+        && text
+            .bytes()
+            .all(|byte| byte.is_ascii_graphic() && byte != b';');
+    if !is_path {
+        return Err(r#"a path such as "/""#.into());
+    }
+    Ok(text.to_owned())
+}
+
+/// A cookie's name (RFC 6265 section 4.1.1: a token).
+pub(super) fn cookie_name(text: &str) -> Result<String, Reason> {
+    let is_token_byte =
+        |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
+    if text.is_empty() || !text.bytes().all(is_token_byte) {
+        return Err(r#"the name of a cookie, such as "theme""#.into());
+    }
+    Ok(text.to_owned())
+}
+
+/// Where a browser may be sent: a path of this site, or an http or https URL; sent byte for byte as it stands here.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RedirectTarget(String);
+
+impl RedirectTarget {
+    /// Refuses whatever browsers read differently than they look: a second slash, backslashes, user information, white space.
+    pub(super) fn parse(text: &str) -> Result<Self, Reason> {
+        let is_plain = text
+            .bytes()
+            .all(|byte| byte.is_ascii_graphic() && byte != b'\\' && byte != b'"');
+        let is_path = text.starts_with('/') && !text.starts_with("//");
+        if is_plain && (is_path || is_absolute_url(text)) {
+            return Ok(Self(text.to_owned()));
+        }
+        Err(r#"a path that begins with one slash, or an http or https URL"#.into())
+    }
+
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+fn is_absolute_url(text: &str) -> bool {
+    let Some(rest) = text
+        .strip_prefix("https://")
+        .or_else(|| text.strip_prefix("http://"))
+    else {
+        return false;
+    };
+    let authority = rest.split(['/', '?', '#']).next().unwrap_or(rest);
+    !authority.contains('@')
+        && authority
+            .parse::<Authority>()
+            .is_ok_and(|authority| authority_is_whole(&authority))
+}
+
+/// The request header in which the upstream finds the user: any that no one else writes or reads.
+pub(super) fn identity_header(text: &str) -> Result<HeaderName, Reason> {
+    let name = HeaderName::try_from(text)
+        .ok()
+        .filter(|name| !name.as_str().contains(is_folded_by_frameworks))
+        .ok_or("the name of a header: letters, digits and hyphens")?;
+    let taken = TAKEN_NAMES.contains(&name.as_str())
+        || TAKEN_PREFIXES
+            .iter()
+            .any(|prefix| name.as_str().starts_with(prefix));
+    if taken {
+        return Err("the name of a header that neither HTTP nor the gateway uses itself, such as \"x-user-id\"".into());
+    }
+    Ok(name)
+}
+
+/// Frameworks that hand headers over as variables make one name of `x-user-id`, `x_user_id` and `x.user.id`.
+fn is_folded_by_frameworks(character: char) -> bool {
+    !character.is_ascii_alphanumeric() && character != '-'
+}
+
+const TAKEN_NAMES: [&str; 28] = [
+    "age",
+    "anti-csrf",
+    "authorization",
+    "cache-control",
+    "connection",
+    "cookie",
+    "date",
+    "expect",
+    "fdi-version",
+    "forwarded",
+    "front-token",
+    "host",
+    "id-refresh-token",
+    "keep-alive",
+    "location",
+    "max-forwards",
+    "origin",
+    "pragma",
+    "range",
+    "referer",
+    "rid",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+    "user-agent",
+    "via",
+    "x-real-ip",
+];
+
+const TAKEN_PREFIXES: [&str; 11] = [
+    "accept",
+    "access-control-",
+    "content-",
+    "if-",
+    "portcullis-",
+    "proxy-",
+    "sec-",
+    "set-cookie",
+    "st-",
+    "upgrade-",
+    "x-forwarded-",
+];

@@ -1,0 +1,169 @@
+//! Which rule a path and a method fall under, by what is written and what that implies.
+
+use http::Method;
+use portcullis::config::{Auth, LogoutScope, RuleTarget};
+use portcullis::route::CanonicalPath;
+
+use crate::{parse, with_upstream};
+
+/// One word per target, to compare with.
+fn target(text: &str, request: &str) -> String {
+    let config = parse(&with_upstream(text)).unwrap();
+    let (method, path) = request.split_once(' ').unwrap();
+    let method = Method::from_bytes(method.as_bytes()).unwrap();
+    let path = CanonicalPath::parse(path).unwrap();
+    match config.rules.table.lookup(&path, &method) {
+        None => "fallback".to_owned(),
+        Some(RuleTarget::Login(_)) => "login".to_owned(),
+        Some(RuleTarget::Refresh) => "refresh".to_owned(),
+        Some(RuleTarget::Signout) => "signout".to_owned(),
+        Some(RuleTarget::Logout(rule)) => match rule.scope {
+            LogoutScope::Session => "logout".to_owned(),
+            LogoutScope::User => "logout everywhere".to_owned(),
+        },
+        Some(RuleTarget::Forward(rule)) => match rule.auth {
+            Auth::None => "open".to_owned(),
+            Auth::Optional => "optional".to_owned(),
+            Auth::Required => "required".to_owned(),
+        },
+    }
+}
+
+fn check(text: &str, expected: &[(&str, &str)]) {
+    for (request, is) in expected {
+        assert_eq!(target(text, request), *is, "{request}\n{text}");
+    }
+}
+
+#[test]
+fn nothing_written_means_protected() {
+    check(
+        "",
+        &[
+            ("GET /", "fallback"),
+            ("POST /login", "fallback"),
+            ("POST /auth/session/refresh", "refresh"),
+            ("GET /auth/session/refresh", "refresh"),
+            ("POST /auth/signout", "signout"),
+            ("GET /auth/signout", "signout"),
+        ],
+    );
+}
+
+#[test]
+fn a_login_is_its_page_too_with_and_without_a_slash() {
+    check(
+        "[[login]]\npath = \"/login\"\n[[login]]\npath = \"/oauth/*/callback\"\nmethods = [\"GET\"]\n",
+        &[
+            ("POST /login", "login"),
+            ("POST /login/", "login"),
+            ("GET /login", "optional"),
+            ("HEAD /login/", "optional"),
+            ("DELETE /login", "fallback"),
+            ("POST /login/x", "fallback"),
+            ("GET /oauth/x/callback", "login"),
+            ("GET /oauth/x/callback/", "login"),
+            ("HEAD /oauth/x/callback", "optional"),
+        ],
+    );
+}
+
+#[test]
+fn what_is_implied_gives_way_to_what_is_written() {
+    check(
+        r#"
+        [[login]]
+        path = "/login"
+        [[logout]]
+        path = "/logout"
+        [[logout]]
+        path = "/logout/"
+        scope = "user"
+        [[route]]
+        path = "/login"
+        methods = ["GET"]
+        auth = "none"
+        "#,
+        &[
+            ("GET /login", "open"),
+            ("HEAD /login", "optional"),
+            ("GET /login/", "optional"),
+            ("POST /logout", "logout"),
+            ("POST /logout/", "logout everywhere"),
+        ],
+    );
+}
+
+#[test]
+fn a_logout_takes_the_place_of_the_sign_out() {
+    for path in ["/auth/signout", "/auth/signout/"] {
+        check(
+            &format!("[[logout]]\npath = \"{path}\"\nscope = \"user\"\n"),
+            &[
+                ("POST /auth/signout", "logout everywhere"),
+                ("POST /auth/signout/", "logout everywhere"),
+                ("GET /auth/signout", "fallback"),
+            ],
+        );
+    }
+}
+
+#[test]
+fn own_endpoints_stay_within_wider_rules() {
+    check(
+        "[[route]]\npath = \"/auth/**\"\nauth = \"none\"\n[[logout]]\npath = \"/**\"\nmethods = [\"DELETE\"]\n",
+        &[
+            ("POST /auth/session/refresh", "refresh"),
+            ("POST /auth/signout", "signout"),
+            ("GET /auth/x", "open"),
+            ("DELETE /x", "logout"),
+        ],
+    );
+}
+
+#[test]
+fn own_endpoints_are_not_replaced_silently() {
+    for path in ["/auth/session/refresh", "/auth/signout"] {
+        for methods in ["", "methods = [\"POST\"]\n"] {
+            let text = format!("[[route]]\npath = \"{path}\"\n{methods}");
+            assert!(parse(&with_upstream(&text)).is_err(), "{text}");
+        }
+    }
+}
+
+#[test]
+fn rules_name_their_upstream() {
+    let config = parse(&with_upstream(
+        r#"
+        [[upstream]]
+        name = "api"
+        servers = ["http://[::1]"]
+        [[route]]
+        path = "/api/**"
+        upstream = "api"
+        "#,
+    ))
+    .unwrap();
+    let path = CanonicalPath::parse("/api/x").unwrap();
+    let Some(RuleTarget::Forward(rule)) = config.rules.table.lookup(&path, &Method::GET) else {
+        panic!("a route was expected");
+    };
+    let upstream = &config.upstreams[rule.upstream.0];
+    assert_eq!(upstream.name, "api");
+    assert_eq!(upstream.server.to_string(), "[::1]:80");
+    assert_eq!(config.rules.fallback.upstream.0, 0);
+}
+
+#[test]
+fn the_redirect_of_a_logout_is_always_allowed() {
+    let config = parse(&with_upstream(
+        "[[logout]]\npath = \"/out\"\nredirect = \"/bye\"\nredirect_allow = [\"https://example.com/bye\"]\n",
+    ))
+    .unwrap();
+    let path = CanonicalPath::parse("/out").unwrap();
+    let Some(RuleTarget::Logout(rule)) = config.rules.table.lookup(&path, &Method::POST) else {
+        panic!("a logout was expected");
+    };
+    let allowed: Vec<_> = rule.redirect_allow.iter().map(|it| it.as_str()).collect();
+    assert_eq!(allowed, ["https://example.com/bye", "/bye"]);
+}

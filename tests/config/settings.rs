@@ -1,0 +1,232 @@
+//! What the sections mean.
+
+use std::path::Path;
+use std::time::Duration;
+
+use portcullis::config::{Config, MasterKeySource, Refresh, StoreLocation};
+
+use crate::{parse, with_upstream};
+
+fn parsed(more: &str) -> Config {
+    parse(&with_upstream(more)).unwrap()
+}
+
+#[test]
+fn paths_start_from_the_folder_of_the_file() {
+    let config = parsed("");
+    assert_eq!(
+        config.store.location,
+        StoreLocation::Sqlite("/etc/portcullis/portcullis.db".into())
+    );
+    let MasterKeySource::File(file) = config.store.master_key else {
+        panic!("a file was expected");
+    };
+    assert_eq!(file, Path::new("/etc/portcullis/portcullis.key"));
+    let config = parsed("[store]\nurl = \"sqlite:///var/p.db\"\n");
+    assert_eq!(
+        config.store.location,
+        StoreLocation::Sqlite("/var/p.db".into())
+    );
+}
+
+#[test]
+fn cookies_are_secure_behind_https() {
+    for (server, cookies, secure) in [
+        ("", "", false),
+        ("public_url = \"http://a.example\"", "", false),
+        ("public_url = \"https://a.example\"", "", true),
+        (
+            "public_url = \"https://a.example\"",
+            "secure = false",
+            false,
+        ),
+        ("", "secure = true", true),
+    ] {
+        let config = parsed(&format!(
+            "[server]\n{server}\n[session.cookies]\n{cookies}\n"
+        ));
+        assert_eq!(config.cookies.secure, secure, "{server} {cookies}");
+    }
+}
+
+#[test]
+fn public_urls_are_written_as_browsers_write_them() {
+    for (text, origin) in [
+        ("https://App.Example.com", "https://app.example.com"),
+        ("https://app.example.com:443/", "https://app.example.com"),
+        ("http://app.example.com:443", "http://app.example.com:443"),
+        ("http://127.0.0.1:8080", "http://127.0.0.1:8080"),
+        ("http://[::1]:8080", "http://[::1]:8080"),
+    ] {
+        let config = parsed(&format!("[server]\npublic_url = \"{text}\"\n"));
+        assert_eq!(config.server.public_url.unwrap().to_string(), origin);
+    }
+    for text in [
+        "",
+        "app.example.com",
+        "ftp://a",
+        "https://",
+        "https://a/b",
+        "https://a?b",
+        "https://a#b",
+        "https://a:0",
+        "https://a:",
+        "https://a:99999",
+        "https://u@a",
+        "https://a b",
+        "https://a//",
+    ] {
+        let text = with_upstream(&format!("[server]\npublic_url = \"{text}\"\n"));
+        assert!(parse(&text).is_err(), "{text}");
+    }
+}
+
+#[test]
+fn a_cookie_domain_is_the_host_or_above_it() {
+    for (domain, fits) in [
+        ("app.example.com", true),
+        ("example.com", true),
+        (".example.com", true),
+        ("Example.COM", true),
+        ("com", false),
+        ("le.com", false),
+        ("x.app.example.com", false),
+        ("example.org", false),
+        ("", false),
+        ("a..b", false),
+        ("1.2.3.4", false),
+        ("example.com; Secure", false),
+    ] {
+        let text = with_upstream(&format!(
+            "[server]\npublic_url = \"https://app.example.com\"\n[session.cookies]\ndomain = \"{domain}\"\n"
+        ));
+        assert_eq!(parse(&text).is_ok(), fits, "{domain}");
+    }
+}
+
+#[test]
+fn redirects_go_where_they_seem_to_go() {
+    for (target, is_one) in [
+        ("/", true),
+        ("/bye?a=b#c", true),
+        ("https://www.example.com/bye", true),
+        ("http://localhost:3000", true),
+        ("//evil.test", false),
+        ("/\\\\evil.test", false),
+        ("\\\\/evil.test", false),
+        ("https:evil.test", false),
+        ("https:/evil.test", false),
+        ("https:///evil.test", false),
+        ("https://g.test@evil.test", false),
+        ("https://a:b:c/", false),
+        ("javascript:alert(1)", false),
+        ("data:text/html,x", false),
+        ("/\\tevil.test", false),
+        (" //evil.test", false),
+        ("bye", false),
+        ("", false),
+        ("/é", false),
+        ("/a\\r\\nSet-Cookie: x=1", false),
+    ] {
+        let text = with_upstream(&format!(
+            "[[logout]]\npath = \"/logout\"\nredirect = \"{target}\"\n"
+        ));
+        assert_eq!(parse(&text).is_ok(), is_one, "{target}");
+    }
+}
+
+#[test]
+fn identity_headers_are_nobody_elses() {
+    for (name, is_free) in [
+        ("x-user-id", true),
+        ("X-Auth-Request-User", true),
+        ("remote-user", true),
+        ("host", false),
+        ("Cookie", false),
+        ("set-cookie", false),
+        ("Authorization", false),
+        ("content-length", false),
+        ("transfer-encoding", false),
+        ("te", false),
+        ("x-forwarded-for", false),
+        ("forwarded", false),
+        ("portcullis-login", false),
+        ("sec-fetch-site", false),
+        ("rid", false),
+        ("x_user_id", false),
+        ("x.user", false),
+        ("x user", false),
+        ("", false),
+    ] {
+        let text = with_upstream(&format!("[identity]\nuser_header = \"{name}\"\n"));
+        assert_eq!(parse(&text).is_ok(), is_free, "{name}");
+    }
+}
+
+#[test]
+fn sizes_have_units() {
+    for (text, bytes) in [
+        ("\"16KiB\"", 16_384),
+        ("\"1MiB\"", 1 << 20),
+        ("\"10KB\"", 10_000),
+        ("\"1 MB\"", 1_000_000),
+        ("\"9000\"", 9000),
+        ("9000", 9000),
+    ] {
+        let config = parsed(&format!("[server.limits]\nheader_bytes = {text}\n"));
+        assert_eq!(config.server.limits.header_bytes, bytes);
+    }
+    for text in [
+        "\"16 potatoes\"",
+        "-1",
+        "\"-1KiB\"",
+        "\"99999999999999999999GiB\"",
+        "\"18014398509481985KiB\"",
+        "1.5",
+        "true",
+        "8191",
+        "\"2MiB\"",
+    ] {
+        let text = with_upstream(&format!("[server.limits]\nheader_bytes = {text}\n"));
+        assert!(parse(&text).is_err(), "{text}");
+    }
+}
+
+#[test]
+fn the_refresh_path_has_two_spellings() {
+    for text in [
+        "[session]\nrefresh_path = \"/renew\"\n",
+        "[refresh]\npath = \"/renew\"\n",
+    ] {
+        assert_eq!(parsed(text).session.refresh_path, "/renew");
+    }
+}
+
+#[test]
+fn the_refresh_cookie_goes_where_it_is_needed() {
+    let config = parsed("");
+    assert_eq!(config.session.refresh, Refresh::Transparent);
+    assert_eq!(config.session.refresh_cookie_path(), "/");
+    let config = parsed("[session]\nrefresh = \"client\"\n");
+    assert_eq!(
+        config.session.refresh_cookie_path(),
+        "/auth/session/refresh"
+    );
+}
+
+#[test]
+fn the_admin_listener_can_be_off() {
+    assert_eq!(parsed("[admin]\nlisten = \"off\"\n").admin, None);
+    assert_eq!(parsed("").admin.unwrap().port(), 9901);
+}
+
+#[test]
+fn limits_are_allowed_themselves() {
+    let config = parsed("[revocation]\nlease = \"60s\"\npoll = \"20s\"\n");
+    assert_eq!(config.revocation.poll, Duration::from_secs(20));
+    let config = parsed("[session]\nrefresh_token_lifetime = \"365d\"\n");
+    assert_eq!(
+        config.session.lifetimes.idle,
+        config.session.lifetimes.absolute
+    );
+}
