@@ -1,7 +1,7 @@
 //! From a TOML file, the environment and flags to a checked [`Config`].
 //!
 //! Two forms: the configuration as written (`document`, a tree that remembers where everything stands) and as meant
-//! ([`Config`]). Nothing outside of this module sees the first. Between them stands the `reader`, which reports every mistake
+//! ([`Config`], with the settings structs of the modules below as they are). Nothing outside of this module sees the first. Between them stands the `reader`, which reports every mistake
 //! at once. Checks have no side effects: nothing is opened, created or looked up.
 //!
 //! | file | what it has |
@@ -34,16 +34,13 @@ pub use document::QuickFlags;
 pub use error::{ConfigError, ConfigErrors, Origin, Problem};
 pub use reader::KnownKey;
 pub use rules::{
-    Auth, ClearSiteData, ForwardRule, LoginRule, LogoutRule, LogoutScope, RuleTarget, Rules,
+    Auth, ClearSiteData, ForwardRule, LoginRule, LogoutRule, LogoutScope, Route, RuleTarget, Rules,
     Unauthenticated,
 };
-pub use session::{AntiCsrf, Cookies, Refresh, Session};
-pub use settings::{
-    Acknowledge, Config, Identity, Limits, LogFormat, MasterKeySource, OnLapse, Revocation,
-    RevocationCheck, Server, Store, Telemetry,
-};
-pub use upstream::{Upstream, UpstreamId};
-pub use values::{PublicUrl, RedirectTarget, ServerAddress, StoreLocation};
+pub use session::{AntiCsrf, Refresh, Session};
+pub use settings::{Config, Identity, Limits, MasterKeySource, Server, Store, Telemetry};
+pub use upstream::UpstreamId;
+pub use values::{PublicUrl, RedirectTarget, StoreLocation};
 
 impl Config {
     /// Reads a file; relative paths in it start from its folder. `environment` is usually [`std::env::vars_os`]:

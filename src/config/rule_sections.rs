@@ -7,6 +7,7 @@ use super::rules::{
     Auth, ClearSiteData, ForwardRule, LoginRule, LogoutRule, LogoutScope, RuleTarget,
     Unauthenticated, WrittenRule,
 };
+use super::session::cookie_reaches;
 use super::upstream::Upstreams;
 use super::values::{self, Reason, RedirectTarget};
 use crate::route::{InvalidMethods, InvalidPattern, MethodSet, PathPattern};
@@ -15,12 +16,18 @@ use crate::route::{InvalidMethods, InvalidPattern, MethodSet, PathPattern};
 pub(super) type RulesByKind = (Vec<WrittenRule>, Vec<WrittenRule>, Vec<WrittenRule>);
 
 /// `[[login]]`, `[[logout]]` and `[[route]]`, without those that are broken.
-pub(super) fn read_rules(root: &mut Section<'_>, upstreams: &Upstreams) -> RulesByKind {
+pub(super) fn read_rules(
+    root: &mut Section<'_>,
+    upstreams: &Upstreams,
+    cookie_path: &str,
+) -> RulesByKind {
     let mut is_first = true;
     let logins = root.sections("login", |section| {
         read_login(section, upstreams, std::mem::take(&mut is_first))
     });
-    let logouts = root.sections("logout", |section| read_logout(section, upstreams));
+    let logouts = root.sections("logout", |section| {
+        read_logout(section, upstreams, cookie_path)
+    });
     let has_login = root.count("login") > 0;
     let routes = root.sections("route", |section| read_route(section, upstreams, has_login));
     let whole = |rules: Vec<Option<WrittenRule>>| rules.into_iter().flatten().collect();
@@ -52,7 +59,11 @@ fn read_login(
     ))
 }
 
-fn read_logout(section: &mut Section<'_>, upstreams: &Upstreams) -> Option<WrittenRule> {
+fn read_logout(
+    section: &mut Section<'_>,
+    upstreams: &Upstreams,
+    cookie_path: &str,
+) -> Option<WrittenRule> {
     let pattern = read_path(section);
     let methods = read_post_methods(section);
     // The least surprise: other devices stay logged in.
@@ -79,8 +90,15 @@ fn read_logout(section: &mut Section<'_>, upstreams: &Upstreams) -> Option<Writt
         clear_site_data: section.texts("clear_site_data", &[], ClearSiteData::parse),
         upstream: upstreams.of_rule(section),
     });
+    let pattern = pattern?;
+    if !cookie_reaches(cookie_path, &pattern.to_string()) {
+        section.refuse(
+            "path",
+            &format!("a path below session.cookies.path, which is {cookie_path:?}: browsers send no cookies to others, so nobody would be logged out"),
+        );
+    }
     Some(WrittenRule::new(
-        pattern?,
+        pattern,
         methods?,
         section.origin_of("path"),
         target,

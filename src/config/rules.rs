@@ -16,16 +16,32 @@ use super::rule_sections::read_rules;
 use super::session::Session;
 use super::upstream::{UpstreamId, Upstreams};
 use super::values::{self, Reason, RedirectTarget};
-use crate::route::{MethodSet, PathPattern, RouteTable, Rule};
+use crate::route::{CanonicalPath, MethodSet, PathPattern, RouteTable, Rule};
+use crate::telemetry::RouteId;
 
 /// What happens on which path.
 #[derive(Clone, Debug)]
 pub struct Rules {
-    pub table: Arc<RouteTable<RuleTarget>>,
-    /// For whatever the table does not name: a session is required, the first upstream serves.
-    pub fallback: ForwardRule,
+    table: Arc<RouteTable<Route>>,
+    fallback: Route,
+    /// What metrics and logs call each route, by its [`RouteId`].
+    pub labels: Vec<String>,
     /// Where visitors without a session are sent: the path of the first `[[login]]`.
     pub login_path: Option<String>,
+}
+
+/// What a request falls under.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Route {
+    pub id: RouteId,
+    pub target: RuleTarget,
+}
+
+impl Rules {
+    /// The most specific route. For whatever no rule names a session is required, and the first upstream serves.
+    pub fn find(&self, path: &CanonicalPath, method: &Method) -> &Route {
+        self.table.lookup(path, method).unwrap_or(&self.fallback)
+    }
 }
 
 /// What happens on a path.
@@ -146,8 +162,14 @@ impl ClearSiteData {
 }
 
 impl Rules {
-    pub(super) fn read(root: &mut Section<'_>, upstreams: &Upstreams, session: &Session) -> Self {
-        let (logins, logouts, routes) = read_rules(root, upstreams);
+    /// `cookie_path` is the one under which browsers send the session's cookies.
+    pub(super) fn read(
+        root: &mut Section<'_>,
+        upstreams: &Upstreams,
+        session: &Session,
+        cookie_path: &str,
+    ) -> Self {
+        let (logins, logouts, routes) = read_rules(root, upstreams, cookie_path);
         let login_path = logins.first().map(|login| login.rule.pattern.to_string());
         let twins: Vec<_> = logins
             .iter()
@@ -165,18 +187,33 @@ impl Rules {
             }
         }
         rules.extend(own);
+        let fallback = Route {
+            id: route_id(0),
+            target: RuleTarget::Forward(FALLBACK),
+        };
+        let patterns = rules.iter().map(|rule| rule.rule.pattern.to_string());
+        let labels = std::iter::once("other".to_owned())
+            .chain(patterns)
+            .collect();
         Self {
             table: Arc::new(build_table(root, rules)),
-            fallback: ForwardRule {
-                auth: Auth::Required,
-                upstream: UpstreamId(0),
-                websocket: true,
-                unauthenticated: Unauthenticated::Auto,
-                session_control: false,
-            },
+            fallback,
+            labels,
             login_path,
         }
     }
+}
+
+const FALLBACK: ForwardRule = ForwardRule {
+    auth: Auth::Required,
+    upstream: UpstreamId(0),
+    websocket: true,
+    unauthenticated: Unauthenticated::Auto,
+    session_control: false,
+};
+
+fn route_id(index: usize) -> RouteId {
+    RouteId::new(u32::try_from(index).expect("a file has fewer rules than that"))
 }
 
 /// A rule, and where it or what implies it was written.
@@ -316,17 +353,25 @@ fn own_endpoints(
     rules
 }
 
-/// Reports conflicts at the place of the later of the two rules.
-fn build_table(root: &Section<'_>, rules: Vec<WrittenRule>) -> RouteTable<RuleTarget> {
-    let origins: BTreeMap<String, Origin> = rules
-        .iter()
-        .map(|rule| (rule.rule.origin.clone(), rule.origin.clone()))
-        .collect();
-    let rules = rules.into_iter().map(|rule| rule.rule).collect();
-    RouteTable::build(rules).unwrap_or_else(|conflicts| {
+/// Numbers the rules from 1. Reports conflicts at the place of the later of the two.
+fn build_table(root: &Section<'_>, rules: Vec<WrittenRule>) -> RouteTable<Route> {
+    let mut origins = BTreeMap::new();
+    let mut routes = Vec::new();
+    for (at, WrittenRule { rule, origin }) in rules.into_iter().enumerate() {
+        origins.insert(rule.origin.clone(), origin);
+        routes.push(Rule {
+            pattern: rule.pattern,
+            methods: rule.methods,
+            origin: rule.origin,
+            target: Route {
+                id: route_id(at + 1),
+                target: rule.target,
+            },
+        });
+    }
+    RouteTable::build(routes).unwrap_or_else(|conflicts| {
         for conflict in conflicts {
-            let places = [&conflict.first.origin, &conflict.second.origin];
-            let later = places
+            let later = [&conflict.first.origin, &conflict.second.origin]
                 .into_iter()
                 .filter_map(|place| origins.get(place))
                 .max_by_key(|origin| origin.line());

@@ -5,6 +5,7 @@ use cookie::SameSite;
 use super::reader::Section;
 use super::rule_sections::literal_path;
 use super::values::{self, PublicUrl, shown_duration};
+use crate::cookie::CookieSettings;
 use crate::session::{Lifetimes, SigningAlgorithm};
 
 /// What is known of where browsers find us.
@@ -17,11 +18,11 @@ pub(super) enum Site<'a> {
 }
 
 /// `[session]`, `[session.cookies]`, and the other spelling of the refresh path.
-pub(super) fn read_session(root: &mut Section<'_>, site: Site<'_>) -> (Session, Cookies) {
-    let (mut session, cookies, has_path) = root.section("session", |section| {
+pub(super) fn read_session(root: &mut Section<'_>, site: Site<'_>) -> (Session, CookieSettings) {
+    let (mut session, mut cookies, has_path) = root.section("session", |section| {
         let session = Session::read(section);
         let cookies = section.section("cookies", |cookies| {
-            Cookies::read(cookies, site, session.refresh)
+            read_cookies(cookies, site, session.refresh)
         });
         (session, cookies, section.has("refresh_path"))
     });
@@ -37,7 +38,47 @@ pub(super) fn read_session(root: &mut Section<'_>, site: Site<'_>) -> (Session, 
         }
         session.refresh_path = path;
     });
+    check_own_paths_are_reached(root, &session, &cookies);
+    bind_refresh_cookie(&session, &mut cookies);
     (session, cookies)
+}
+
+/// Whether browsers send a cookie with this `Path` to `request_path` (RFC 6265 section 5.1.4).
+pub(super) fn cookie_reaches(cookie_path: &str, request_path: &str) -> bool {
+    match request_path.strip_prefix(cookie_path) {
+        Some(rest) => rest.is_empty() || rest.starts_with('/') || cookie_path.ends_with('/'),
+        None => false,
+    }
+}
+
+fn check_own_paths_are_reached(root: &Section<'_>, session: &Session, cookies: &CookieSettings) {
+    for (key, path) in [
+        ("session.refresh_path", &session.refresh_path),
+        ("session.signout_path", &session.signout_path),
+    ] {
+        if !cookie_reaches(&cookies.path, path) {
+            root.conflict(
+                "session",
+                &format!(
+                    "with session.cookies.path = {:?} browsers send no cookies to {key}, which is {path:?}: move it below that path",
+                    cookies.path
+                ),
+            );
+        }
+    }
+}
+
+/// With transparent refresh the refresh cookie has to come with every request, else it is kept out of them. Where it would
+/// be had the operator chosen the other, it may still be from before.
+fn bind_refresh_cookie(session: &Session, cookies: &mut CookieSettings) {
+    let everywhere = cookies.path.clone();
+    let there_alone = session.refresh_path.clone();
+    let (path, older) = match session.refresh {
+        Refresh::Transparent => (everywhere, there_alone),
+        Refresh::Client => (there_alone, everywhere),
+    };
+    cookies.refresh_path = path;
+    cookies.older_refresh_paths = vec![older];
 }
 
 /// How sessions live, and what requests that change something must prove.
@@ -78,14 +119,6 @@ pub enum AntiCsrf {
 }
 
 impl Session {
-    /// Path of the refresh cookie: with transparent refresh it must come with every request, else it is kept out of them.
-    pub fn refresh_cookie_path(&self) -> &str {
-        match self.refresh {
-            Refresh::Transparent => "/",
-            Refresh::Client => &self.refresh_path,
-        }
-    }
-
     fn read(section: &mut Section<'_>) -> Self {
         let lifetimes = Lifetimes {
             // SuperTokens' values. A revocation is remembered for as long as access tokens live, hence their limit.
@@ -169,123 +202,108 @@ fn read_session_over_status(section: &mut Section<'_>) -> u16 {
     }
 }
 
-/// Attributes of the session's cookies.
-#[derive(Clone, Debug)]
-pub struct Cookies {
-    /// `None`: the host that set them and no other.
-    pub domain: Option<String>,
-    /// Of the access cookie; the refresh cookie's is [`Session::refresh_cookie_path`].
-    pub path: String,
-    pub secure: bool,
-    pub same_site: SameSite,
-    /// What the names begin with: `""`, `"__Host-"` or `"__Secure-"`.
-    pub prefix: &'static str,
-    /// Domains that were used before, to be cleared with the others.
-    pub older_domains: Vec<String>,
+fn read_cookies(section: &mut Section<'_>, site: Site<'_>, refresh: Refresh) -> CookieSettings {
+    let cookies = CookieSettings {
+        domain: section.optional_text("domain", values::domain),
+        path: section.text("path", "/", values::cookie_path),
+        refresh_path: String::new(),
+        older_refresh_paths: Vec::new(),
+        // What a browser gets over https it must not send over http.
+        secure: section.optional_bool("secure").unwrap_or(match site {
+            Site::Unnamed => false,
+            Site::At(url) => url.is_https(),
+            Site::Broken => true,
+        }),
+        // Links from other sites arrive logged in, forms from other sites do not.
+        same_site: section.one_of(
+            "same_site",
+            &[
+                ("lax", SameSite::Lax),
+                ("strict", SameSite::Strict),
+                ("none", SameSite::None),
+            ],
+        ),
+        // The names that a SuperTokens backend behind the gateway reads.
+        prefix: section.one_of(
+            "prefix",
+            &[("", ""), ("__Host-", "__Host-"), ("__Secure-", "__Secure-")],
+        ),
+        older_domains: section.texts("older_domains", &[], values::domain),
+    };
+    check_domain(&cookies, section, site);
+    check_secure(&cookies, section);
+    if cookies.prefix == "__Host-" {
+        check_host_prefix(&cookies, section, refresh);
+    }
+    cookies
 }
 
-impl Cookies {
-    fn read(section: &mut Section<'_>, site: Site<'_>, refresh: Refresh) -> Self {
-        let cookies = Self {
-            domain: section.optional_text("domain", values::domain),
-            path: section.text("path", "/", values::cookie_path),
-            // What a browser gets over https it must not send over http.
-            secure: section.optional_bool("secure").unwrap_or(match site {
-                Site::Unnamed => false,
-                Site::At(url) => url.is_https(),
-                Site::Broken => true,
-            }),
-            // Links from other sites arrive logged in, forms from other sites do not.
-            same_site: section.one_of(
-                "same_site",
-                &[
-                    ("lax", SameSite::Lax),
-                    ("strict", SameSite::Strict),
-                    ("none", SameSite::None),
-                ],
-            ),
-            // The names that a SuperTokens backend behind the gateway reads.
-            prefix: section.one_of(
-                "prefix",
-                &[("", ""), ("__Host-", "__Host-"), ("__Secure-", "__Secure-")],
-            ),
-            older_domains: section.texts("older_domains", &[], values::domain),
-        };
-        cookies.check_domain(section, site);
-        cookies.check_secure(section);
-        if cookies.prefix == "__Host-" {
-            cookies.check_host_prefix(section, refresh);
-        }
-        cookies
-    }
-
-    fn check_domain(&self, section: &Section<'_>, site: Site<'_>) {
-        let Some(domain) = &self.domain else {
-            return;
-        };
-        let url = match site {
-            Site::At(url) => url,
-            Site::Broken => return,
-            Site::Unnamed => {
-                section.conflict(
-                    "domain",
-                    "needs server.public_url: it is that URL's host, or a domain above it",
-                );
-                return;
-            }
-        };
-        let is_parent = domain.contains('.')
-            && url
-                .host()
-                .strip_suffix(domain.as_str())
-                .is_some_and(|sub| sub.ends_with('.'));
-        if *domain != url.host() && !is_parent {
-            section.refuse(
+fn check_domain(cookies: &CookieSettings, section: &Section<'_>, site: Site<'_>) {
+    let Some(domain) = &cookies.domain else {
+        return;
+    };
+    let url = match site {
+        Site::At(url) => url,
+        Site::Broken => return,
+        Site::Unnamed => {
+            section.conflict(
                 "domain",
-                &format!(
-                    "the host of server.public_url, \"{}\", or a domain above it",
-                    url.host()
-                ),
+                "needs server.public_url: it is that URL's host, or a domain above it",
             );
-        }
-    }
-
-    fn check_secure(&self, section: &Section<'_>) {
-        if self.secure {
             return;
         }
-        if self.same_site == SameSite::None {
-            section.conflict(
-                "same_site",
-                r#""none" needs secure = true: browsers drop the cookie otherwise"#,
-            );
-        }
-        if !self.prefix.is_empty() {
-            section.conflict(
-                "prefix",
-                &format!(
-                    "{:?} needs secure = true: browsers drop the cookie otherwise",
-                    self.prefix
-                ),
-            );
-        }
+    };
+    let is_parent = domain.contains('.')
+        && url
+            .host()
+            .strip_suffix(domain.as_str())
+            .is_some_and(|sub| sub.ends_with('.'));
+    if *domain != url.host() && !is_parent {
+        section.refuse(
+            "domain",
+            &format!(
+                "the host of server.public_url, \"{}\", or a domain above it",
+                url.host()
+            ),
+        );
     }
+}
 
-    fn check_host_prefix(&self, section: &Section<'_>, refresh: Refresh) {
-        if self.domain.is_some() {
-            section.conflict(
-                "prefix",
-                r#""__Host-" does not go with a domain: browsers drop the cookie"#,
-            );
-        }
-        if self.path != "/" {
-            section.conflict(
-                "prefix",
-                r#""__Host-" needs path = "/": browsers drop the cookie otherwise"#,
-            );
-        }
-        if refresh == Refresh::Client {
-            section.conflict("prefix", r#""__Host-" does not go with session.refresh = "client", which binds the refresh cookie to the refresh path: browsers drop the cookie; use "__Secure-""#);
-        }
+fn check_secure(cookies: &CookieSettings, section: &Section<'_>) {
+    if cookies.secure {
+        return;
+    }
+    if cookies.same_site == SameSite::None {
+        section.conflict(
+            "same_site",
+            r#""none" needs secure = true: browsers drop the cookie otherwise"#,
+        );
+    }
+    if !cookies.prefix.is_empty() {
+        section.conflict(
+            "prefix",
+            &format!(
+                "{:?} needs secure = true: browsers drop the cookie otherwise",
+                cookies.prefix
+            ),
+        );
+    }
+}
+
+fn check_host_prefix(cookies: &CookieSettings, section: &Section<'_>, refresh: Refresh) {
+    if cookies.domain.is_some() {
+        section.conflict(
+            "prefix",
+            r#""__Host-" does not go with a domain: browsers drop the cookie"#,
+        );
+    }
+    if cookies.path != "/" {
+        section.conflict(
+            "prefix",
+            r#""__Host-" needs path = "/": browsers drop the cookie otherwise"#,
+        );
+    }
+    if refresh == Refresh::Client {
+        section.conflict("prefix", r#""__Host-" does not go with session.refresh = "client", which binds the refresh cookie to the refresh path: browsers drop the cookie; use "__Secure-""#);
     }
 }

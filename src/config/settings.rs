@@ -9,14 +9,17 @@ use std::thread::available_parallelism;
 use std::time::Duration;
 
 use http::HeaderName;
-use tracing::level_filters::LevelFilter;
 
 use super::reader::Section;
 use super::rules::Rules;
-use super::session::{Cookies, Session, Site, read_session};
-use super::upstream::{Upstream, Upstreams};
-use super::values::{self, PublicUrl, StoreLocation, one_of, shown_duration};
+use super::session::{Session, Site, read_session};
+use super::upstream::{Upstreams, read_short_upstream};
+use super::values::{self, PublicUrl, Reason, StoreLocation, shown_duration};
+use crate::cookie::CookieSettings;
+use crate::revocation::{Acknowledge, Check, OnLapse, RevocationSettings};
 use crate::session::MasterKey;
+use crate::telemetry::{LogFormat, LogSettings, check_filter};
+use crate::upstream::UpstreamSettings;
 
 /// What the gateway was told. Whoever has one has a configuration without errors.
 #[derive(Clone, Debug)]
@@ -26,12 +29,12 @@ pub struct Config {
     pub admin: Option<SocketAddr>,
     pub store: Store,
     pub session: Session,
-    pub cookies: Cookies,
-    pub revocation: Revocation,
+    pub cookies: CookieSettings,
+    pub revocation: RevocationSettings,
     pub identity: Identity,
     pub telemetry: Telemetry,
     /// At least one. Rules name them by their position.
-    pub upstreams: Vec<Upstream>,
+    pub upstreams: Vec<UpstreamSettings>,
     pub rules: Rules,
 }
 
@@ -50,11 +53,13 @@ impl Config {
         };
         let (session, cookies) = read_session(root, site);
         let upstreams = Upstreams::read(root, short, has_short);
-        let rules = Rules::read(root, &upstreams, &session);
+        let rules = Rules::read(root, &upstreams, &session, &cookies.path);
         Self {
             admin: root.section("admin", |admin| read_admin(admin, &server.listen)),
             store: root.section("store", |store| Store::read(store, base)),
-            revocation: root.section("revocation", Revocation::read),
+            revocation: root.section("revocation", |section| {
+                read_revocation(section, session.lifetimes.access)
+            }),
             identity: root.section("identity", Identity::read),
             telemetry: root.section("telemetry", Telemetry::read),
             server,
@@ -80,7 +85,7 @@ pub struct Server {
 
 impl Server {
     /// The server, and the upstream that its section may name in short.
-    fn read(section: &mut Section<'_>) -> (Self, Option<Upstream>) {
+    fn read(section: &mut Section<'_>) -> (Self, Option<UpstreamSettings>) {
         let server = Self {
             // Whoever opens the gateway to a network says so.
             listen: section.texts("listen", &["127.0.0.1:8080"], values::socket_address),
@@ -96,7 +101,7 @@ impl Server {
         {
             section.refuse("listen", "at least one address, each of them once");
         }
-        (server, Upstream::read_short(section))
+        (server, read_short_upstream(section))
     }
 }
 
@@ -149,15 +154,12 @@ impl Limits {
 }
 
 fn read_admin(section: &mut Section<'_>, public: &[SocketAddr]) -> Option<SocketAddr> {
-    // Loopback only: whoever reaches it may end sessions.
-    let listen = section.text("listen", "127.0.0.1:9901", |text| {
-        if text == "off" {
-            return Ok(None);
-        }
-        match values::socket_address(text) {
-            Ok(address) if address.ip().is_loopback() => Ok(Some(address)),
-            _ => Err(r#"a loopback address and a port such as "127.0.0.1:9901", or "off""#.into()),
-        }
+    // What it shows is no secret, but it is nobody else's business.
+    let listen = section.text("listen", "127.0.0.1:9901", |text| match text {
+        "off" => Ok(None),
+        _ => values::socket_address(text)
+            .map(Some)
+            .map_err(|allowed| format!("{allowed}, or \"off\"").into()),
     });
     if let Some(address) = listen
         && address.port() != 0
@@ -172,7 +174,8 @@ fn read_admin(section: &mut Section<'_>, public: &[SocketAddr]) -> Option<Socket
 }
 
 fn shares_port(public: &SocketAddr, admin: &SocketAddr) -> bool {
-    public.port() == admin.port() && (public.ip() == admin.ip() || public.ip().is_unspecified())
+    let one_is_any = public.ip().is_unspecified() || admin.ip().is_unspecified();
+    public.port() == admin.port() && (one_is_any || public.ip() == admin.ip())
 }
 
 /// Where sessions are kept, and the key that seals what is secret there.
@@ -218,82 +221,43 @@ impl Store {
     }
 }
 
-/// How revocations reach this replica, and what it promises about its own.
-#[derive(Clone, Debug)]
-pub struct Revocation {
-    pub check: RevocationCheck,
-    pub acknowledge: Acknowledge,
-    /// How long a replica trusts what it has read; no shorter than three polls.
-    pub lease: Duration,
-    pub on_lapse: OnLapse,
-    /// Between two looks at the revocation log.
-    pub poll: Duration,
-}
-
-/// How a request's session is known not to be revoked.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum RevocationCheck {
-    /// By the revocation set in memory.
-    Feed,
-    /// By a read of the store per request.
-    Database,
-    /// Not at all: access tokens are accepted until they expire.
-    Off,
-}
-
-/// What the answer to a logout waits for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Acknowledge {
-    /// Every replica.
-    Fleet,
-    /// This one; the others follow within the lease.
-    Local,
-}
-
-/// What happens to open streams of a replica that has lost touch with the store.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum OnLapse {
-    Cut,
-    Keep,
-}
-
-impl Revocation {
-    fn read(section: &mut Section<'_>) -> Self {
-        let revocation = Self {
-            check: section.one_of(
-                "check",
-                &[
-                    ("feed", RevocationCheck::Feed),
-                    ("database", RevocationCheck::Database),
-                    ("off", RevocationCheck::Off),
-                ],
+fn read_revocation(section: &mut Section<'_>, access_lifetime: Duration) -> RevocationSettings {
+    let settings = RevocationSettings {
+        check: section.one_of(
+            "check",
+            &[
+                ("feed", Check::Feed),
+                ("database", Check::Database),
+                ("off", Check::Off),
+            ],
+        ),
+        acknowledge: section.one_of(
+            "acknowledge",
+            &[("fleet", Acknowledge::Fleet), ("local", Acknowledge::Local)],
+        ),
+        // A logout waits so long for a replica that died, and a hiccup of the store that is shorter goes unnoticed.
+        lease: section.duration("lease", "3s", ("500ms", "60s")),
+        on_lapse: section.one_of(
+            "on_lapse",
+            &[("cut", OnLapse::Cut), ("keep", OnLapse::Keep)],
+        ),
+        // What a logout waits for at most while all is well; twenty small reads per second.
+        poll: section.duration("poll", "50ms", ("10ms", "20s")),
+        access_lifetime,
+    };
+    // Two polls may fail before the lease ends.
+    if settings.poll > settings.lease / 3 {
+        let key = if section.has("poll") { "poll" } else { "lease" };
+        section.refuse(
+            key,
+            &format!(
+                "a poll of at most a third of the lease: poll is {}, lease is {}",
+                shown_duration(settings.poll),
+                shown_duration(settings.lease)
             ),
-            acknowledge: section.one_of(
-                "acknowledge",
-                &[("fleet", Acknowledge::Fleet), ("local", Acknowledge::Local)],
-            ),
-            // How long a logout waits for a replica that died; longer than a database takes to fail over in a blink.
-            lease: section.duration("lease", "3s", ("500ms", "60s")),
-            on_lapse: section.one_of(
-                "on_lapse",
-                &[("cut", OnLapse::Cut), ("keep", OnLapse::Keep)],
-            ),
-            // What a logout waits for at most while all is well; twenty small reads per second.
-            poll: section.duration("poll", "50ms", ("10ms", "20s")),
-        };
-        if revocation.poll > revocation.lease / 3 {
-            let key = if section.has("poll") { "poll" } else { "lease" };
-            section.refuse(
-                key,
-                &format!(
-                    "a poll of at most a third of the lease: poll is {}, lease is {}",
-                    shown_duration(revocation.poll),
-                    shown_duration(revocation.lease)
-                ),
-            );
-        }
-        revocation
+        );
     }
+    settings
 }
 
 /// How the upstream is told who the caller is.
@@ -314,45 +278,40 @@ impl Identity {
 /// What the gateway tells about itself.
 #[derive(Clone, Debug)]
 pub struct Telemetry {
-    /// The least important messages that are still written.
-    pub log: LevelFilter,
-    pub format: LogFormat,
-    /// One line per request.
+    pub log: LogSettings,
+    /// Whether there is one line per request.
     pub access_log: bool,
-}
-
-/// How log lines look.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LogFormat {
-    Text,
-    Json,
 }
 
 impl Telemetry {
     fn read(section: &mut Section<'_>) -> Self {
         Self {
-            log: section.text("log", "info", log_level),
-            format: section.one_of(
-                "format",
-                &[("text", LogFormat::Text), ("json", LogFormat::Json)],
-            ),
+            log: LogSettings {
+                filter: section.text("log", "info", log_filter),
+                format: section.one_of(
+                    "format",
+                    &[("text", LogFormat::Text), ("json", LogFormat::Json)],
+                ),
+                ..LogSettings::default()
+            },
             access_log: section.bool("access_log", true),
         }
     }
 }
 
-fn log_level(text: &str) -> Result<LevelFilter, values::Reason> {
-    const LEVELS: [(&str, LevelFilter); 6] = [
-        ("off", LevelFilter::OFF),
-        ("error", LevelFilter::ERROR),
-        ("warn", LevelFilter::WARN),
-        ("info", LevelFilter::INFO),
-        ("debug", LevelFilter::DEBUG),
-        ("trace", LevelFilter::TRACE),
-    ];
-    LEVELS
-        .into_iter()
-        .find(|(word, _)| *word == text)
-        .map(|(_, level)| level)
-        .ok_or_else(|| one_of(&LEVELS.map(|(word, _)| format!("{word:?}"))).into())
+/// The syntax allows a word that is no level and takes it for the name of a module: here it is a spelling mistake.
+fn log_filter(text: &str) -> Result<String, Reason> {
+    let is_level = |word: &str| LOG_LEVELS.contains(&word);
+    let is_plain = text
+        .split(',')
+        .all(|part| part.contains('=') || is_level(part.trim()));
+    if !is_plain || check_filter(text).is_err() {
+        let levels = values::one_of(&LOG_LEVELS.map(|level| format!("{level:?}")));
+        return Err(
+            format!("{levels}, or levels by module such as \"warn,portcullis=debug\"").into(),
+        );
+    }
+    Ok(text.to_owned())
 }
+
+const LOG_LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];

@@ -1,84 +1,61 @@
 //! `[[upstream]]`, and `server.upstream` that stands for one.
 
-use std::time::Duration;
-
 use super::reader::Section;
-use super::values::{self, Reason, ServerAddress};
-
-/// A named application behind the gateway.
-#[derive(Clone, Debug)]
-pub struct Upstream {
-    pub name: String,
-    pub server: ServerAddress,
-    /// Until a connection stands.
-    pub connect_timeout: Duration,
-    /// From the end of the request to the head of its answer.
-    pub response_timeout: Duration,
-    /// How long a connection without a request is kept.
-    pub idle_timeout: Duration,
-    /// Connections without a request that are kept, per worker.
-    pub idle_connections: usize,
-}
+use super::values::{self, Reason};
+use crate::upstream::UpstreamSettings;
 
 /// Position in [`Config::upstreams`](super::Config::upstreams).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct UpstreamId(pub usize);
 
-impl Upstream {
-    /// `server.upstream`, which stands for an `[[upstream]]` with nothing but this server.
-    pub(super) fn read_short(section: &mut Section<'_>) -> Option<Self> {
-        let server = section.optional_text("upstream", ServerAddress::parse)?;
-        Some(Self::with_server("app".to_owned(), server))
-    }
+/// `server.upstream`, which stands for an `[[upstream]]` with nothing but this server.
+pub(super) fn read_short_upstream(section: &mut Section<'_>) -> Option<UpstreamSettings> {
+    let authority = section.optional_text("upstream", values::server)?;
+    let duration = |text| values::duration(text).expect("a default is a duration");
+    Some(UpstreamSettings {
+        name: "app".into(),
+        authority,
+        connect_timeout: duration(CONNECT_TIMEOUT),
+        response_timeout: duration(RESPONSE_TIMEOUT),
+        idle_timeout: duration(IDLE_TIMEOUT),
+        idle_connections: usize::try_from(IDLE_CONNECTIONS).expect("a default is not negative"),
+    })
+}
 
-    /// The keys of an `[[upstream]]`, and its name even if the rest is wrong.
-    fn read(section: &mut Section<'_>) -> (Option<String>, Option<Self>) {
-        let name = section.required_text(
-            "name",
-            r#"a name for rules to use, such as "app""#,
-            name_of_upstream,
-        );
-        let servers = section.required_texts(
+/// An `[[upstream]]`, and its name even if the rest is wrong.
+fn read_upstream(section: &mut Section<'_>) -> (Option<String>, Option<UpstreamSettings>) {
+    let name = section.required_text(
+        "name",
+        r#"a name for rules to use, such as "app""#,
+        name_of_upstream,
+    );
+    let servers = section.required_texts(
+        "servers",
+        r#"a list with one server, such as ["http://127.0.0.1:3000"]"#,
+        values::server,
+    );
+    if section.has("servers") && section.count("servers") != 1 {
+        section.refuse(
             "servers",
-            r#"a list with one server, such as ["http://127.0.0.1:3000"]"#,
-            ServerAddress::parse,
+            "exactly one server (this version does not balance)",
         );
-        if section.has("servers") && section.count("servers") != 1 {
-            section.refuse(
-                "servers",
-                "exactly one server (this version does not balance)",
-            );
-        }
-        let connect_timeout = section.duration("connect_timeout", CONNECT_TIMEOUT, ("1ms", "5m"));
-        let response_timeout =
-            section.duration("response_timeout", RESPONSE_TIMEOUT, ("1ms", "1d"));
-        let idle_timeout = section.duration("idle_timeout", IDLE_TIMEOUT, ("1ms", "1h"));
-        let idle_connections = section.integer("idle_connections", IDLE_CONNECTIONS, (0, 100_000));
-        let upstream = name
-            .clone()
-            .zip(servers.into_iter().next())
-            .map(|(name, server)| Self {
-                name,
-                server,
-                connect_timeout,
-                response_timeout,
-                idle_timeout,
-                idle_connections,
-            });
-        (name, upstream)
     }
-
-    fn with_server(name: String, server: ServerAddress) -> Self {
-        let duration = |text| values::duration(text).expect("a default is a duration");
-        Self {
-            name,
-            server,
-            connect_timeout: duration(CONNECT_TIMEOUT),
-            response_timeout: duration(RESPONSE_TIMEOUT),
-            idle_timeout: duration(IDLE_TIMEOUT),
-            idle_connections: usize::try_from(IDLE_CONNECTIONS).expect("a default is not negative"),
-        }
-    }
+    let connect_timeout = section.duration("connect_timeout", CONNECT_TIMEOUT, ("1ms", "5m"));
+    let response_timeout = section.duration("response_timeout", RESPONSE_TIMEOUT, ("1ms", "1d"));
+    let idle_timeout = section.duration("idle_timeout", IDLE_TIMEOUT, ("1ms", "1h"));
+    let idle_connections = section.integer("idle_connections", IDLE_CONNECTIONS, (0, 100_000));
+    let upstream = name
+        .as_deref()
+        .zip(servers.into_iter().next())
+        .map(|(name, authority)| UpstreamSettings {
+            name: name.into(),
+            authority,
+            connect_timeout,
+            response_timeout,
+            idle_timeout,
+            idle_connections,
+        });
+    (name, upstream)
 }
 
 fn name_of_upstream(text: &str) -> Result<String, Reason> {
@@ -92,20 +69,24 @@ fn name_of_upstream(text: &str) -> Result<String, Reason> {
 /// What the configuration says of upstreams.
 pub(super) struct Upstreams {
     /// Those without mistakes.
-    pub complete: Vec<Upstream>,
+    pub complete: Vec<UpstreamSettings>,
     /// Of all of them, so that a mistake in one is not reported again by each rule that names it.
     names: Vec<String>,
 }
 
 impl Upstreams {
     /// Reports if there is none.
-    pub(super) fn read(root: &mut Section<'_>, short: Option<Upstream>, has_short: bool) -> Self {
+    pub(super) fn read(
+        root: &mut Section<'_>,
+        short: Option<UpstreamSettings>,
+        has_short: bool,
+    ) -> Self {
         let mut upstreams = Self {
             complete: Vec::new(),
             names: Vec::new(),
         };
         root.sections("upstream", |section| {
-            let (name, upstream) = Upstream::read(section);
+            let (name, upstream) = read_upstream(section);
             if name
                 .as_ref()
                 .is_some_and(|name| upstreams.names.contains(name))
@@ -127,7 +108,7 @@ impl Upstreams {
             (true, false) | (false, true) => {}
         }
         if let Some(short) = short {
-            upstreams.names.push(short.name.clone());
+            upstreams.names.push(short.name.to_string());
             upstreams.complete.push(short);
         }
         upstreams

@@ -145,36 +145,14 @@ fn authority_is_whole(authority: &Authority) -> bool {
     !authority.host().is_empty() && port_is_well_formed
 }
 
-/// A server of an upstream: where to connect, and what its `Host` is.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ServerAddress {
-    /// A name or an IP address, without brackets.
-    pub host: String,
-    pub port: u16,
-}
-
-impl ServerAddress {
-    pub(super) fn parse(text: &str) -> Result<Self, Reason> {
-        let parse = || {
-            let uri = bare_uri(text).filter(|uri| uri.scheme_str() == Some("http"))?;
-            let authority = uri.authority()?;
-            Some(Self {
-                host: authority.host().trim_matches(['[', ']']).to_owned(),
-                port: authority.port_u16().unwrap_or(80),
-            })
-        };
-        parse().ok_or_else(|| r#"http, host and port without a path, such as "http://127.0.0.1:3000" (this version speaks plain http to upstreams)"#.into())
-    }
-}
-
-impl fmt::Display for ServerAddress {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.host.contains(':') {
-            write!(f, "[{}]:{}", self.host, self.port)
-        } else {
-            write!(f, "{}:{}", self.host, self.port)
-        }
-    }
+/// A server of an upstream: where to connect.
+pub(super) fn server(text: &str) -> Result<Authority, Reason> {
+    bare_uri(text)
+        .filter(|uri| uri.scheme_str() == Some("http"))
+        .and_then(|uri| uri.authority().cloned())
+        .ok_or_else(|| {
+            r#"http, host and port without a path, such as "http://127.0.0.1:3000" (this version speaks plain http to upstreams)"#.into()
+        })
 }
 
 /// Where the store is.

@@ -113,7 +113,7 @@ fn flags_are_a_configuration() {
     };
     let config = Config::from_flags(&flags, NOWHERE).unwrap();
     assert_eq!(config.server.listen[0].port(), 0);
-    assert_eq!(config.upstreams[0].server.to_string(), "localhost:3000");
+    assert_eq!(config.upstreams[0].authority.as_str(), "localhost:3000");
     assert_eq!(config.rules.login_path.as_deref(), Some("/login"));
     assert_eq!(config.store.location, StoreLocation::Sqlite("x.db".into()));
     assert!(config.cookies.secure);

@@ -3,6 +3,7 @@
 use http::Method;
 use portcullis::config::{Auth, LogoutScope, RuleTarget};
 use portcullis::route::CanonicalPath;
+use portcullis::telemetry::RouteId;
 
 use crate::{parse, with_upstream};
 
@@ -12,16 +13,20 @@ fn target(text: &str, request: &str) -> String {
     let (method, path) = request.split_once(' ').unwrap();
     let method = Method::from_bytes(method.as_bytes()).unwrap();
     let path = CanonicalPath::parse(path).unwrap();
-    match config.rules.table.lookup(&path, &method) {
-        None => "fallback".to_owned(),
-        Some(RuleTarget::Login(_)) => "login".to_owned(),
-        Some(RuleTarget::Refresh) => "refresh".to_owned(),
-        Some(RuleTarget::Signout) => "signout".to_owned(),
-        Some(RuleTarget::Logout(rule)) => match rule.scope {
+    let route = config.rules.find(&path, &method);
+    if route.id == RouteId::new(0) {
+        assert_eq!(config.rules.labels[0], "other");
+        return "fallback".to_owned();
+    }
+    match &route.target {
+        RuleTarget::Login(_) => "login".to_owned(),
+        RuleTarget::Refresh => "refresh".to_owned(),
+        RuleTarget::Signout => "signout".to_owned(),
+        RuleTarget::Logout(rule) => match rule.scope {
             LogoutScope::Session => "logout".to_owned(),
             LogoutScope::User => "logout everywhere".to_owned(),
         },
-        Some(RuleTarget::Forward(rule)) => match rule.auth {
+        RuleTarget::Forward(rule) => match rule.auth {
             Auth::None => "open".to_owned(),
             Auth::Optional => "optional".to_owned(),
             Auth::Required => "required".to_owned(),
@@ -145,13 +150,12 @@ fn rules_name_their_upstream() {
     ))
     .unwrap();
     let path = CanonicalPath::parse("/api/x").unwrap();
-    let Some(RuleTarget::Forward(rule)) = config.rules.table.lookup(&path, &Method::GET) else {
+    let RuleTarget::Forward(rule) = &config.rules.find(&path, &Method::GET).target else {
         panic!("a route was expected");
     };
     let upstream = &config.upstreams[rule.upstream.0];
-    assert_eq!(upstream.name, "api");
-    assert_eq!(upstream.server.to_string(), "[::1]:80");
-    assert_eq!(config.rules.fallback.upstream.0, 0);
+    assert_eq!(&*upstream.name, "api");
+    assert_eq!(upstream.authority.as_str(), "[::1]");
 }
 
 #[test]
@@ -161,9 +165,21 @@ fn the_redirect_of_a_logout_is_always_allowed() {
     ))
     .unwrap();
     let path = CanonicalPath::parse("/out").unwrap();
-    let Some(RuleTarget::Logout(rule)) = config.rules.table.lookup(&path, &Method::POST) else {
+    let RuleTarget::Logout(rule) = &config.rules.find(&path, &Method::POST).target else {
         panic!("a logout was expected");
     };
     let allowed: Vec<_> = rule.redirect_allow.iter().map(|it| it.as_str()).collect();
     assert_eq!(allowed, ["https://example.com/bye", "/bye"]);
+}
+
+#[test]
+fn every_route_has_its_label() {
+    let config = parse(&with_upstream("[[login]]\npath = \"/login\"\n")).unwrap();
+    let path = CanonicalPath::parse("/login/").unwrap();
+    let route = config.rules.find(&path, &Method::GET);
+    let label = (0_u32..)
+        .zip(&config.rules.labels)
+        .find(|(id, _)| RouteId::new(*id) == route.id)
+        .map(|(_, label)| label.as_str());
+    assert_eq!(label, Some("/login/"));
 }

@@ -206,12 +206,29 @@ fn the_refresh_path_has_two_spellings() {
 fn the_refresh_cookie_goes_where_it_is_needed() {
     let config = parsed("");
     assert_eq!(config.session.refresh, Refresh::Transparent);
-    assert_eq!(config.session.refresh_cookie_path(), "/");
-    let config = parsed("[session]\nrefresh = \"client\"\n");
+    assert_eq!(config.cookies.refresh_path, "/");
     assert_eq!(
-        config.session.refresh_cookie_path(),
-        "/auth/session/refresh"
+        config.cookies.older_refresh_paths,
+        ["/auth/session/refresh"]
     );
+    let config = parsed("[session]\nrefresh = \"client\"\n[refresh]\npath = \"/renew\"\n");
+    assert_eq!(config.cookies.refresh_path, "/renew");
+    assert_eq!(config.cookies.older_refresh_paths, ["/"]);
+}
+
+#[test]
+fn log_filters_are_levels() {
+    for (filter, is_one) in [
+        ("info", true),
+        ("warn,portcullis=debug", true),
+        ("info,portcullis::request=off", true),
+        ("verbose", false),
+        ("info,portcullis=loud", false),
+        ("", false),
+    ] {
+        let text = with_upstream(&format!("[telemetry]\nlog = \"{filter}\"\n"));
+        assert_eq!(parse(&text).is_ok(), is_one, "{filter}");
+    }
 }
 
 #[test]

@@ -13,6 +13,9 @@ fn every_file_loads() {
     let mut names = Vec::new();
     for entry in fs::read_dir(folder()).unwrap() {
         let path = entry.unwrap().path();
+        if path.extension().is_none_or(|extension| extension != "toml") {
+            continue;
+        }
         if let Err(errors) = Config::load(&path, NOWHERE) {
             panic!("{errors}");
         }
