@@ -3,6 +3,7 @@ pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod cookie;
+pub mod gateway;
 pub mod identity;
 pub mod issuer;
 pub mod proxy;

@@ -22,8 +22,9 @@ use crate::telemetry::RouteId;
 /// What happens on which path.
 #[derive(Clone, Debug)]
 pub struct Rules {
-    table: Arc<RouteTable<Route>>,
-    fallback: Route,
+    pub table: Arc<RouteTable<Route>>,
+    /// For what no rule names.
+    pub fallback: Route,
     /// What metrics and logs call each route, by its [`RouteId`].
     pub labels: Vec<String>,
     /// Where visitors without a session are sent: the path of the first `[[login]]`.
@@ -54,6 +55,10 @@ pub enum RuleTarget {
     Refresh,
     /// The gateway's own logout, of this session and with JSON answers; methods other than `POST` get 405.
     Signout,
+    /// The path of a logout with a method that nobody named: it must not reach the application as if it were one.
+    NotAllowed {
+        allow: Vec<Method>,
+    },
 }
 
 /// The upstream serves.
@@ -187,6 +192,7 @@ impl Rules {
             }
         }
         rules.extend(own);
+        rules.extend(other_methods_of_logouts(&rules));
         let fallback = Route {
             id: route_id(0),
             target: RuleTarget::Forward(FALLBACK),
@@ -276,6 +282,37 @@ impl WrittenRule {
             Err(_) => false,
         }
     }
+}
+
+/// For each logout's path, the methods that no rule names.
+fn other_methods_of_logouts(rules: &[WrittenRule]) -> Vec<WrittenRule> {
+    let other_methods = |logout: &WrittenRule| {
+        let same_path = rules
+            .iter()
+            .filter(|other| other.rule.pattern == logout.rule.pattern);
+        let listed: Option<Vec<&[Method]>> =
+            same_path.map(|other| other.rule.methods.listed()).collect();
+        let mut allow = listed?.concat();
+        allow.sort_by_key(Method::to_string);
+        allow.dedup();
+        Some(WrittenRule::new(
+            logout.rule.pattern.clone(),
+            MethodSet::ANY,
+            logout.origin.clone(),
+            RuleTarget::NotAllowed { allow },
+        ))
+    };
+    let mut others: Vec<WrittenRule> = Vec::new();
+    for rule in rules {
+        let is_logout = matches!(rule.rule.target, RuleTarget::Logout(_));
+        let is_done = others
+            .iter()
+            .any(|done| done.rule.pattern == rule.rule.pattern);
+        if is_logout && !is_done {
+            others.extend(other_methods(rule));
+        }
+    }
+    others
 }
 
 /// `GET` and `HEAD` of each login's paths: the page with the form.

@@ -167,7 +167,7 @@ fn asked_redirect(query: &str) -> Option<String> {
 const CLEAR_SITE_DATA: HeaderName = HeaderName::from_static("clear-site-data");
 
 /// The header that clears these kinds of data; `None` if there are none.
-pub fn clear_site_data(kinds: &[String]) -> Option<HeaderValue> {
+pub fn clear_site_data(kinds: &[&str]) -> Option<HeaderValue> {
     let quoted: Vec<String> = kinds.iter().map(|kind| format!("\"{kind}\"")).collect();
     HeaderValue::try_from(quoted.join(", "))
         .ok()

@@ -89,8 +89,8 @@ pub struct SharedProxy {
     pub background: Background,
     pub clock: Clock,
     pub metrics: Metrics,
-    /// Ends tunnels when the gateway has drained for long enough.
-    pub end_of_drain: CancellationToken,
+    /// The gateway ends: tunnels, which have no end of their own, end with it.
+    pub stop: CancellationToken,
 }
 
 /// Settings of this module.
@@ -337,7 +337,7 @@ impl Proxy {
             },
         };
         let upstream = hyper::upgrade::on(&mut answered.response);
-        let end = end_of_tunnel(stream, self.end_of_drain.clone());
+        let end = end_of_tunnel(stream, self.stop.clone());
         let worker = self.worker.clone();
         self.tunnels.spawn_local(async move {
             let (client, upstream) = match tokio::try_join!(client, upstream) {

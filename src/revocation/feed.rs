@@ -45,7 +45,7 @@ impl Revocations {
         Feed::new(self).round(true).await.map(drop)
     }
 
-    /// Follows the log until `stop`, then leaves the fleet: trusts nothing any more, then removes the own row.
+    /// Follows the log until `stop`.
     pub async fn follow(&self, stop: CancellationToken) {
         let mut feed = Feed::new(self);
         let barrier = self
@@ -57,6 +57,10 @@ impl Revocations {
             () = feed.run() => {}
             () = barrier => {}
         }
+    }
+
+    /// Leaves the fleet, after [`Self::follow`] has been stopped: trusts nothing any more, and only then removes the own row.
+    pub async fn leave(&self) {
         self.shared.deadline.store(0, Ordering::Release);
         if let Err(error) = self
             .shared
@@ -66,7 +70,7 @@ impl Revocations {
         {
             warn!(
                 error = &error as &dyn std::error::Error,
-                "could not sign off from the session store; it will time out"
+                "could not sign off from the session store; the lease will run out"
             );
         }
     }

@@ -20,6 +20,7 @@ use std::time::Duration;
 
 use tokio::sync::{Notify, Semaphore};
 
+pub use feed::RoundError;
 pub use live::{LiveStream, LiveStreams};
 pub use set::RevocationSet;
 
@@ -251,6 +252,13 @@ impl Revocations {
     /// Time left on the lease; zero if it has run out.
     pub fn lease_remaining(&self) -> Duration {
         self.deadline().since(self.shared.clock.boot())
+    }
+
+    /// Time since this replica last proved that it is up to date; `None` if it never did.
+    pub fn proof_age(&self) -> Option<Duration> {
+        let deadline = self.deadline();
+        (deadline > BootTime::ZERO)
+            .then(|| (self.shared.clock.boot() + self.shared.settings.lease).since(deadline))
     }
 
     pub fn set_len(&self) -> usize {

@@ -5,6 +5,7 @@
 //! nothing, and takes as long with a thousand rules as with ten. What it costs is states: see [`MAX_STATES`].
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 
 use http::Method;
 
@@ -17,7 +18,8 @@ use super::rule::{Rule, RuleName};
 #[derive(Debug)]
 pub struct RouteTable<T> {
     /// The first one is where a path begins.
-    states: Vec<State>,
+    states: Arc<[State]>,
+    rules: Arc<[RuleName]>,
     targets: Vec<T>,
 }
 
@@ -71,8 +73,22 @@ impl<T> RouteTable<T> {
         if !conflicts.is_empty() {
             return Err(conflicts);
         }
-        let states = builder.states;
-        Ok(Self { states, targets })
+        let states = builder.states.into();
+        let rules = names.into();
+        Ok(Self {
+            states,
+            rules,
+            targets,
+        })
+    }
+
+    /// The same rules, leading to what `target` makes of each.
+    pub fn map<U>(&self, target: impl FnMut((&RuleName, &T)) -> U) -> RouteTable<U> {
+        RouteTable {
+            states: Arc::clone(&self.states),
+            rules: Arc::clone(&self.rules),
+            targets: self.rules.iter().zip(&self.targets).map(target).collect(),
+        }
     }
 
     /// What the most specific rule leads to; `None` if no rule matches.

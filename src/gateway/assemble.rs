@@ -1,0 +1,184 @@
+//! From the configuration to the settings of each module: the one place that knows both.
+
+use std::sync::Arc;
+
+use http::{HeaderValue, StatusCode};
+
+use crate::config::{self, Config, Route, RuleTarget};
+use crate::cookie::SessionCookies;
+use crate::issuer::IssuerSettings;
+use crate::proxy::listener::ListenerSettings;
+use crate::proxy::{
+    Action, AntiCsrf, Auth, ForwardPolicy, LogoutPolicy, LogoutScope, OwnOrigin, Policy,
+    ProxySettings, Teller, Unauthenticated, clear_site_data,
+};
+use crate::refresher::RefresherSettings;
+use crate::route::RouteTable;
+
+/// The rules as the proxy takes them.
+pub struct Routes {
+    pub table: RouteTable<Arc<Policy>>,
+    pub default_policy: Arc<Policy>,
+}
+
+pub fn routes(config: &Config, teller: &Teller) -> Routes {
+    let policy = |route: &Route, label: String| {
+        Arc::new(Policy {
+            route: route.id,
+            label,
+            action: action(&route.target, teller),
+        })
+    };
+    Routes {
+        table: config
+            .rules
+            .table
+            .map(|(name, route)| policy(route, name.pattern.to_string())),
+        default_policy: policy(&config.rules.fallback, "other".to_owned()),
+    }
+}
+
+fn action(target: &RuleTarget, teller: &Teller) -> Action {
+    match target {
+        RuleTarget::Forward(rule) => Action::Forward(forward(rule)),
+        RuleTarget::Login(rule) => Action::Login(open_to_all(rule.upstream)),
+        RuleTarget::Logout(rule) => Action::Logout(logout(rule, teller)),
+        RuleTarget::Refresh => Action::Refresh,
+        RuleTarget::NotAllowed { allow } => {
+            let allow: Vec<&str> = allow.iter().map(http::Method::as_str).collect();
+            Action::NotAllowed {
+                allow: header(&allow.join(", ")),
+            }
+        }
+        RuleTarget::Signout => Action::Logout(LogoutPolicy {
+            scope: LogoutScope::Session,
+            redirect: None,
+            redirect_allow: Vec::new(),
+            forward: None,
+            clear_cookies: Vec::new(),
+            clear_site_data: None,
+        }),
+    }
+}
+
+fn forward(rule: &config::ForwardRule) -> ForwardPolicy {
+    ForwardPolicy {
+        auth: match rule.auth {
+            config::Auth::None => Auth::None,
+            config::Auth::Optional => Auth::Optional,
+            config::Auth::Required => Auth::Required,
+        },
+        upstream: rule.upstream.0,
+        websocket: rule.websocket,
+        unauthenticated: match rule.unauthenticated {
+            config::Unauthenticated::Auto => Unauthenticated::Auto,
+            config::Unauthenticated::Redirect => Unauthenticated::Redirect,
+            config::Unauthenticated::Status401 => Unauthenticated::Status,
+        },
+        session_control: rule.session_control,
+    }
+}
+
+/// For whoever comes to log in, or has just logged out.
+fn open_to_all(upstream: config::UpstreamId) -> ForwardPolicy {
+    ForwardPolicy {
+        auth: Auth::Optional,
+        upstream: upstream.0,
+        websocket: false,
+        unauthenticated: Unauthenticated::Auto,
+        session_control: false,
+    }
+}
+
+fn logout(rule: &config::LogoutRule, teller: &Teller) -> LogoutPolicy {
+    let kinds: Vec<&str> = rule
+        .clear_site_data
+        .iter()
+        .map(|kind| kind.name())
+        .collect();
+    LogoutPolicy {
+        scope: match rule.scope {
+            config::LogoutScope::Session => LogoutScope::Session,
+            config::LogoutScope::User => LogoutScope::User,
+        },
+        redirect: Some(header(rule.redirect.as_str())),
+        redirect_allow: rule
+            .redirect_allow
+            .iter()
+            .map(|target| header(target.as_str()))
+            .collect(),
+        forward: rule.forward.then(|| open_to_all(rule.upstream)),
+        clear_cookies: rule
+            .clear_cookies
+            .iter()
+            .map(|name| teller.cookies.clearing_of(name))
+            .collect(),
+        clear_site_data: clear_site_data(&kinds),
+    }
+}
+
+fn header(text: &str) -> HeaderValue {
+    HeaderValue::try_from(text).expect("the configuration takes only visible ASCII here")
+}
+
+pub fn teller(config: &Config) -> Teller {
+    let cookies = SessionCookies::new(config.cookies.clone());
+    let session_over_status = StatusCode::from_u16(config.session.session_over_status)
+        .unwrap_or(StatusCode::UNAUTHORIZED);
+    Teller {
+        cookies,
+        session_over_status,
+    }
+}
+
+pub fn proxy(config: &Config) -> ProxySettings {
+    let public_url = config.server.public_url.as_ref();
+    ProxySettings {
+        scheme: if public_url.is_some_and(config::PublicUrl::is_https) {
+            "https"
+        } else {
+            "http"
+        },
+        anti_csrf: match config.session.anti_csrf {
+            config::AntiCsrf::Origin => {
+                AntiCsrf::Origin(public_url.map_or(OwnOrigin::Host, |url| {
+                    OwnOrigin::Configured(url.to_string())
+                }))
+            }
+            config::AntiCsrf::CustomHeader => AntiCsrf::CustomHeader,
+            config::AntiCsrf::Off => AntiCsrf::Off,
+        },
+        refresh_in_line: config.session.refresh == config::Refresh::Transparent,
+        login_path: config.rules.login_path.clone(),
+    }
+}
+
+pub fn listener(config: &Config) -> ListenerSettings {
+    let limits = &config.server.limits;
+    ListenerSettings {
+        connections: limits.connections.div_ceil(config.server.workers),
+        header_bytes: limits.header_bytes,
+        header_count: limits.header_count,
+        head_timeout: limits.head_timeout,
+    }
+}
+
+pub fn issuer(config: &Config) -> IssuerSettings {
+    IssuerSettings {
+        issuer: config
+            .server
+            .public_url
+            .as_ref()
+            .map_or_else(|| "portcullis".to_owned(), ToString::to_string),
+        lifetimes: config.session.lifetimes,
+        algorithm: config.session.signing_algorithm,
+    }
+}
+
+pub fn refresher(config: &Config) -> RefresherSettings {
+    RefresherSettings {
+        refreshes_per_minute: u32::try_from(config.session.refreshes_per_minute)
+            .unwrap_or(u32::MAX),
+        reuse_grace: config.session.lifetimes.reuse_grace,
+    }
+}

@@ -1,0 +1,438 @@
+//! A whole gateway: built from a configuration, run until it is told to stop, ended in order.
+//!
+//! Sockets are bound before anything else, so that a port that is taken is known before a store is touched; they are served
+//! only when this replica has joined. Each worker is a thread with a runtime, listeners and upstream connections of its own;
+//! the store, the feed and the admin listener share one background runtime.
+//!
+//! The end is an order too: not ready any more; stop accepting; finish what runs, within a limit; leave the fleet; close the
+//! store. A replica never serves a request after it has left.
+
+pub mod assemble;
+pub mod master_key;
+mod upkeep;
+
+use std::io;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use thiserror::Error;
+use tokio::runtime::{self, Runtime};
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::LocalSet;
+use tokio_util::sync::CancellationToken;
+use tracing::{error, info, warn};
+
+use crate::admin::{AdminListener, AdminState, Readiness};
+use crate::clock::Clock;
+use crate::config::{Config, StoreLocation};
+use crate::issuer::{Issuer, IssuerError};
+use crate::proxy::listener::{self, ListenerSettings};
+use crate::proxy::{Background, HeaderRules, Proxy, REASONS, SharedProxy, VerifiedTokens};
+use crate::refresher::Refresher;
+use crate::revocation::{Revocations, RoundError};
+use crate::store::{SessionStore, StoreError};
+use crate::telemetry::{Metrics, MetricsSettings, RevocationGauges};
+use crate::upstream::{Upstream, UpstreamSettings};
+
+use master_key::MasterKeyError;
+
+/// Why a gateway cannot start or go on.
+#[derive(Debug, Error)]
+pub enum GatewayError {
+    #[error(
+        "cannot listen on {address}: check that the address is this machine's and that nothing else listens there"
+    )]
+    Bind {
+        address: SocketAddr,
+        #[source]
+        cause: io::Error,
+    },
+    #[error("cannot start a runtime")]
+    Runtime(#[source] io::Error),
+    #[error("cannot open the session store {location}")]
+    Store {
+        location: String,
+        #[source]
+        cause: StoreError,
+    },
+    #[error("no usable master key")]
+    MasterKey(#[from] MasterKeyError),
+    #[error("cannot issue tokens")]
+    Issuer(#[from] IssuerError),
+    #[error("cannot follow the revocation log")]
+    Join(#[from] RoundError),
+}
+
+/// A gateway that serves.
+pub struct Gateway {
+    addresses: Vec<SocketAddr>,
+    admin_address: Option<SocketAddr>,
+    parts: Parts,
+    background: Runtime,
+    workers: Vec<JoinHandle<()>>,
+    tokens: Tokens,
+    drain_timeout: Duration,
+    worker_died: Option<oneshot::Receiver<()>>,
+}
+
+/// What the gateway is made of, for who drives it in the same process.
+#[derive(Clone)]
+pub struct Parts {
+    pub store: SessionStore,
+    pub issuer: Arc<Issuer>,
+    pub revocations: Revocations,
+    pub metrics: Metrics,
+    pub readiness: Readiness,
+}
+
+/// The ends, in their order.
+#[derive(Clone, Default)]
+struct Tokens {
+    stop_accepting: CancellationToken,
+    end_of_drain: CancellationToken,
+    stop_background: CancellationToken,
+}
+
+impl Gateway {
+    /// Binds, opens, joins, serves.
+    pub fn start(config: &Config, clock: Clock) -> Result<Self, GatewayError> {
+        let sockets = bind_all(&config.server.listen, config.server.workers)?;
+        let addresses = sockets.iter().map(|(address, _)| *address).collect();
+        let background = runtime::Builder::new_multi_thread()
+            .worker_threads(BACKGROUND_THREADS)
+            .thread_name("background")
+            .enable_all()
+            .build()
+            .map_err(GatewayError::Runtime)?;
+        let admin = match config.admin {
+            None => None,
+            Some(address) => Some(
+                background
+                    .block_on(AdminListener::bind(address))
+                    .map_err(|cause| GatewayError::Bind { address, cause })?,
+            ),
+        };
+        let admin_address = admin.as_ref().map(AdminListener::local_addr);
+        let teller = assemble::teller(config);
+        let routes = assemble::routes(config, &teller);
+        let parts = background.block_on(build_parts(config, &clock))?;
+        let tokens = Tokens::default();
+        let (uses, first_uses) = mpsc::channel(FIRST_USES);
+        let shared = SharedProxy {
+            routes: Arc::new(routes.table),
+            default_policy: routes.default_policy,
+            issuer: Arc::clone(&parts.issuer),
+            refresher: Arc::new(Refresher::new(
+                Arc::clone(&parts.issuer),
+                parts.revocations.clone(),
+                clock.clone(),
+                assemble::refresher(config),
+            )),
+            revocations: parts.revocations.clone(),
+            verified: VerifiedTokens::new(VERIFIED_TOKENS),
+            uses,
+            teller,
+            rules: HeaderRules::new(config.identity.user_header.clone()),
+            settings: Arc::new(assemble::proxy(config)),
+            background: Background::new(background.handle().clone()),
+            clock: clock.clone(),
+            metrics: parts.metrics.clone(),
+            stop: tokens.stop_accepting.clone(),
+        };
+        observe(&parts);
+        background.spawn({
+            let (revocations, stop) = (parts.revocations.clone(), tokens.stop_background.clone());
+            async move { revocations.follow(stop).await }
+        });
+        background.spawn(upkeep::note_first_uses(parts.store.clone(), first_uses));
+        background.spawn(upkeep::remove_what_is_over(
+            parts.store.clone(),
+            clock.clone(),
+        ));
+        if let Some(admin) = admin {
+            let state = AdminState {
+                metrics: parts.metrics.clone(),
+                readiness: parts.readiness.clone(),
+                host_names: Vec::new(),
+            };
+            background.spawn(admin.serve(state, tokens.stop_background.clone()));
+        }
+        let (died, worker_died) = oneshot::channel();
+        let workers = start_workers(config, &shared, sockets, &clock, &tokens, died)?;
+        parts.readiness.set_started();
+        Ok(Self {
+            addresses,
+            admin_address,
+            parts,
+            background,
+            workers,
+            tokens,
+            drain_timeout: config.server.limits.drain_timeout,
+            worker_died: Some(worker_died),
+        })
+    }
+
+    /// Where it listens, with the ports that were picked for 0.
+    pub fn addresses(&self) -> &[SocketAddr] {
+        &self.addresses
+    }
+
+    pub fn admin_address(&self) -> Option<SocketAddr> {
+        self.admin_address
+    }
+
+    pub fn parts(&self) -> &Parts {
+        &self.parts
+    }
+
+    /// Serves until `stop`, or until a worker dies, and then drains.
+    pub fn run(mut self, stop: impl Future<Output = ()>) {
+        let died = self.worker_died.take();
+        self.background.block_on(async {
+            let died = async {
+                match died {
+                    // Only a panic drops the sender without a word.
+                    Some(died) => drop(died.await),
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                () = stop => info!("shutting down"),
+                () = died => error!("a worker died; shutting down"),
+            }
+        });
+        self.shut_down();
+    }
+
+    /// Drains: what runs is finished within the limit, then cut; the store is closed last.
+    pub fn shut_down(self) {
+        self.parts.readiness.set_draining();
+        self.tokens.stop_accepting.cancel();
+        let end_of_drain = self.tokens.end_of_drain.clone();
+        let limit = self.drain_timeout;
+        let watch = self.background.spawn(async move {
+            tokio::time::sleep(limit).await;
+            warn!(
+                limit_ms = u64::try_from(limit.as_millis()).unwrap_or(u64::MAX),
+                "requests still run at the end of server.limits.drain_timeout; cutting them"
+            );
+            end_of_drain.cancel();
+        });
+        for worker in self.workers {
+            if worker.join().is_err() {
+                error!("a worker panicked");
+            }
+        }
+        watch.abort();
+        self.tokens.stop_background.cancel();
+        self.background.block_on(async {
+            let Parts { revocations, store, .. } = &self.parts;
+            if tokio::time::timeout(FAREWELL, revocations.leave()).await.is_err() {
+                warn!("could not sign off from the session store in time; this replica's lease will run out");
+            }
+            store.close().await;
+        });
+        self.background.shutdown_timeout(FAREWELL);
+        info!("shut down");
+    }
+}
+
+async fn build_parts(config: &Config, clock: &Clock) -> Result<Parts, GatewayError> {
+    let store = open_store(config).await?;
+    let master = master_key::obtain(&config.store.master_key, &store).await?;
+    let issuer = Issuer::load(
+        assemble::issuer(config),
+        &master,
+        store.clone(),
+        clock.clone(),
+    )
+    .await?;
+    let revocations = Revocations::new(config.revocation, clock.clone(), store.clone());
+    revocations.join().await?;
+    let metrics = Metrics::new(MetricsSettings {
+        routes: config.rules.labels.clone(),
+        rejections: REASONS,
+        workers: config.server.workers,
+        started_at: clock.now(),
+    });
+    Ok(Parts {
+        store,
+        issuer: Arc::new(issuer),
+        revocations,
+        metrics,
+        readiness: Readiness::new(),
+    })
+}
+
+/// The store of a configuration; created if it is not there.
+pub async fn open_store(config: &Config) -> Result<SessionStore, GatewayError> {
+    let StoreLocation::Sqlite(path) = &config.store.location;
+    let location = format!("sqlite:{}", path.display());
+    SessionStore::open(&location)
+        .await
+        .map_err(|cause| GatewayError::Store { location, cause })
+}
+
+fn observe(parts: &Parts) {
+    let revocations = parts.revocations.clone();
+    parts.metrics.observe({
+        let revocations = revocations.clone();
+        move || RevocationGauges {
+            set_size: revocations.set_len() as u64,
+            sequence_applied: revocations.applied().as_u64(),
+            lease_remaining: revocations.lease_remaining(),
+            proof_age: revocations.proof_age(),
+        }
+    });
+    parts.readiness.add_check("session store", move || {
+        match revocations.lease_remaining() {
+            Duration::ZERO => Err("the lease on the revocation set has run out".to_owned()),
+            _ => Ok(()),
+        }
+    });
+}
+
+/// One socket per worker for each address; port 0 is picked once.
+type Sockets = Vec<(SocketAddr, Vec<std::net::TcpListener>)>;
+
+fn bind_all(addresses: &[SocketAddr], workers: usize) -> Result<Sockets, GatewayError> {
+    let bind = |address: SocketAddr| {
+        listener::bind(address).map_err(|cause| GatewayError::Bind { address, cause })
+    };
+    let mut sockets = Vec::with_capacity(addresses.len());
+    for address in addresses {
+        let first = bind(*address)?;
+        let bound = first.local_addr().map_err(|cause| GatewayError::Bind {
+            address: *address,
+            cause,
+        })?;
+        let mut all = vec![first];
+        for _ in 1..workers {
+            all.push(bind(bound)?);
+        }
+        sockets.push((bound, all));
+    }
+    Ok(sockets)
+}
+
+fn start_workers(
+    config: &Config,
+    shared: &SharedProxy,
+    mut sockets: Sockets,
+    clock: &Clock,
+    tokens: &Tokens,
+    died: oneshot::Sender<()>,
+) -> Result<Vec<JoinHandle<()>>, GatewayError> {
+    let died = Arc::new(std::sync::Mutex::new(Some(died)));
+    let mut workers = Vec::with_capacity(config.server.workers);
+    for number in 0..config.server.workers {
+        let worker = Worker {
+            number,
+            shared: shared.clone(),
+            listeners: sockets
+                .iter_mut()
+                .filter_map(|(_, all)| all.pop())
+                .collect(),
+            upstreams: config.upstreams.clone(),
+            settings: assemble::listener(config),
+            clock: clock.clone(),
+            tokens: tokens.clone(),
+        };
+        let died = Arc::clone(&died);
+        let thread = thread::Builder::new()
+            .name(format!("worker-{number}"))
+            .spawn(move || {
+                let end = Unexpected {
+                    died,
+                    stop: worker.tokens.stop_accepting.clone(),
+                };
+                worker.run();
+                drop(end);
+            });
+        workers.push(thread.map_err(GatewayError::Runtime)?);
+    }
+    Ok(workers)
+}
+
+/// Tells that a worker ended, however it did, if nobody had asked it to.
+struct Unexpected {
+    died: Arc<std::sync::Mutex<Option<oneshot::Sender<()>>>>,
+    stop: CancellationToken,
+}
+
+impl Drop for Unexpected {
+    fn drop(&mut self) {
+        if !self.stop.is_cancelled()
+            && let Some(died) = self.died.lock().ok().and_then(|mut died| died.take())
+        {
+            // Nobody listens any more if the gateway is ending already.
+            let _ = died.send(());
+        }
+    }
+}
+
+/// A thread that proxies.
+struct Worker {
+    number: usize,
+    shared: SharedProxy,
+    listeners: Vec<std::net::TcpListener>,
+    upstreams: Vec<UpstreamSettings>,
+    settings: ListenerSettings,
+    clock: Clock,
+    tokens: Tokens,
+}
+
+impl Worker {
+    fn run(self) {
+        let runtime = match runtime::Builder::new_current_thread().enable_all().build() {
+            Ok(runtime) => runtime,
+            Err(error) => {
+                error!(
+                    error = &error as &dyn std::error::Error,
+                    "cannot start a worker"
+                );
+                return;
+            }
+        };
+        let Self {
+            number,
+            shared,
+            listeners,
+            upstreams,
+            settings,
+            clock,
+            tokens,
+        } = self;
+        let metrics = shared.metrics.worker(number);
+        let upstreams = upstreams
+            .into_iter()
+            .map(|settings| Upstream::new(Rc::new(settings), clock.clone()))
+            .collect();
+        let proxy = Rc::new(Proxy::new(shared, upstreams, metrics));
+        LocalSet::new().block_on(&runtime, async {
+            tokio::select! {
+                served = listener::serve(proxy, listeners, settings, tokens.stop_accepting) => {
+                    if let Err(error) = served {
+                        error!(error = &error as &dyn std::error::Error, "a worker cannot serve");
+                    }
+                }
+                () = tokens.end_of_drain.cancelled() => {}
+            }
+        });
+    }
+}
+
+/// Store, feed and admin listener: little work, and none of it on a request's way.
+const BACKGROUND_THREADS: usize = 2;
+
+/// For how long leaving the fleet and ending tasks may hold up the end.
+const FAREWELL: Duration = Duration::from_secs(3);
+
+/// Tokens whose signature need not be checked again; about a kilobyte each.
+const VERIFIED_TOKENS: u64 = 20_000;
+
+/// Notes of first uses that wait for the store.
+const FIRST_USES: usize = 4096;
