@@ -15,7 +15,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, Sleep, sleep, timeout};
 
 use super::request_body::{RequestBody, Upload};
-use super::stream::{Ear, UpstreamStream};
+use super::stream::{Activity, UpstreamStream};
 use super::{UpstreamError, UpstreamSettings};
 
 /// Twice what common servers emit at most; the same bound holds for trailers. hyper's own bound of 100 fields stays.
@@ -29,7 +29,7 @@ const MAX_BUFFER_BYTES: usize = 256 * 1024;
 pub(super) struct Connection {
     sender: SendRequest<RequestBody>,
     task: Option<JoinHandle<()>>,
-    ear: Ear,
+    activity: Activity,
     /// Lives as long as the connection: moving a timer forward is much cheaper than registering one per request.
     timer: Pin<Box<Sleep>>,
 }
@@ -59,8 +59,8 @@ pub(super) async fn connect(settings: &UpstreamSettings) -> Result<Connection, U
             });
         }
     };
-    let ear = Ear::default();
-    let io = TokioIo::new(UpstreamStream::new(socket, ear.clone()));
+    let activity = Activity::new();
+    let io = TokioIo::new(UpstreamStream::new(socket, activity.clone()));
     let handshake = Builder::new()
         .max_buf_size(MAX_BUFFER_BYTES)
         .max_header_size(MAX_HEAD_BYTES)
@@ -81,7 +81,7 @@ pub(super) async fn connect(settings: &UpstreamSettings) -> Result<Connection, U
     Ok(Connection {
         sender,
         task: Some(task),
-        ear,
+        activity,
         timer: Box::pin(sleep(settings.response_timeout)),
     })
 }
@@ -105,9 +105,9 @@ impl Connection {
         upload: Option<&Upload>,
         timeout: Duration,
     ) -> Exchange {
-        self.ear.forget();
+        self.activity.forget_bytes();
         let mut answer = pin!(self.sender.try_send_request(request));
-        let timer = &mut self.timer;
+        let (timer, activity) = (&mut self.timer, &self.activity);
         timer.as_mut().reset(Instant::now() + timeout);
         poll_fn(|cx| {
             if let Poll::Ready(answer) = answer.as_mut().poll(cx) {
@@ -121,28 +121,27 @@ impl Connection {
             }
             loop {
                 ready!(timer.as_mut().poll(cx));
-                match upload.map(|upload| upload.deadline(timeout)) {
-                    Some(deadline) if deadline > Instant::now() => timer.as_mut().reset(deadline),
-                    _ => return Poll::Ready(Exchange::TimedOut),
+                let deadline = match upload {
+                    Some(upload) => upload.last_progress(activity.last_write()) + timeout,
+                    None => return Poll::Ready(Exchange::TimedOut),
+                };
+                if deadline <= Instant::now() {
+                    return Poll::Ready(Exchange::TimedOut);
                 }
+                timer.as_mut().reset(deadline);
             }
         })
         .await
     }
 
     /// Whether a byte came since the exchange began.
-    pub(super) fn has_heard(&self) -> bool {
-        self.ear.has_heard()
+    pub(super) fn has_seen_a_byte(&self) -> bool {
+        self.activity.has_seen_a_byte()
     }
 
     /// Whether it can take a request now.
     pub(super) fn is_ready(&self) -> bool {
         self.sender.is_ready()
-    }
-
-    /// Whether it will never take a request again.
-    pub(super) fn is_closed(&self) -> bool {
-        self.sender.is_closed()
     }
 
     /// Lets the task live on until it has given the socket to whoever holds the answer's `OnUpgrade`, which ends it.

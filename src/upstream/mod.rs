@@ -52,7 +52,7 @@ pub struct UpstreamSettings {
     /// Bounds the name lookup and the TCP handshake together.
     pub connect_timeout: Duration,
     /// Bounds the wait for the answer's head. It counts from the moment the request was handed over or, if it has a
-    /// body, from the last piece of the body that was sent; it stands still while the client owes us the next piece,
+    /// body, from the last byte of it that the upstream took; it does not run while the client owes us the next piece,
     /// because a slow client is not a slow upstream. The answer's body is not bounded by it.
     pub response_timeout: Duration,
     /// An idle connection that is older is not used again. Should be shorter than the upstream's own timeout.
@@ -145,7 +145,7 @@ impl Upstream {
             request = match (connection.exchange(request, upload, timeout).await, copy) {
                 (Exchange::Answered(answer), _) => return Ok((answer, connection)),
                 (Exchange::NeverSent(request, _), _) => request,
-                (Exchange::Lost(_), Some(copy)) if !connection.has_heard() => copy,
+                (Exchange::Lost(_), Some(copy)) if !connection.has_seen_a_byte() => copy,
                 (Exchange::Lost(cause), _) => return Err(self.lost(cause, upload)),
                 (Exchange::TimedOut, _) => return Err(self.timed_out()),
             };
@@ -186,8 +186,8 @@ fn write_framing(headers: &mut HeaderMap, body: &RequestBody) {
     if body.is_empty() {
         headers.remove(TRANSFER_ENCODING);
         // A POST that said "0" goes on saying it; a length that no body fulfils would eat the next request.
-        if let Some(length) = headers.get_mut(CONTENT_LENGTH) {
-            *length = HeaderValue::from_static("0");
+        if headers.contains_key(CONTENT_LENGTH) {
+            headers.insert(CONTENT_LENGTH, HeaderValue::from_static("0"));
         }
     } else if let Some(length) = body.size_hint().exact() {
         headers.remove(TRANSFER_ENCODING);

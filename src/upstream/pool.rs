@@ -46,9 +46,9 @@ impl Pool {
         None
     }
 
-    /// Takes a connection whose exchange is over.
+    /// Takes a connection whose exchange is over; one that is closed, or still busy with the request, is not kept.
     pub(super) fn check_in(&self, connection: Connection) {
-        if connection.is_closed() || self.limit == 0 {
+        if !connection.is_ready() || self.limit == 0 {
             return;
         }
         let since = self.clock.boot();

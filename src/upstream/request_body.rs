@@ -8,7 +8,6 @@ use std::error::Error;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
-use std::time::Duration;
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
@@ -114,7 +113,7 @@ impl Streaming {
 #[derive(Debug)]
 pub(super) struct Upload {
     progress: Cell<Progress>,
-    /// When the progress was last of a kind that the upstream could have hindered.
+    /// When the connection last asked for more.
     last: Cell<Instant>,
 }
 
@@ -151,11 +150,13 @@ impl Upload {
         self.progress.get() == Progress::Failed
     }
 
-    /// Until when the upstream has time to go on or to answer, as things stand.
-    pub(super) fn deadline(&self, timeout: Duration) -> Instant {
+    /// When the upstream, which took its last bytes at `last_write`, was last not to blame for standing still.
+    pub(super) fn last_progress(&self, last_write: Instant) -> Instant {
         match self.progress.get() {
-            Progress::WaitsForClient => Instant::now() + timeout,
-            Progress::Moves | Progress::Finished | Progress::Failed => self.last.get() + timeout,
+            Progress::WaitsForClient => Instant::now(),
+            Progress::Moves | Progress::Finished | Progress::Failed => {
+                self.last.get().max(last_write)
+            }
         }
     }
 }

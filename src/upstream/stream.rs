@@ -1,52 +1,96 @@
-//! The socket to an upstream, with an ear for what decides about retries and early answers.
+//! The socket to an upstream, with an eye on what decides about retries, timeouts and early answers.
 //!
 //! - It notes whether a byte has come since a request was handed over: after that nothing may be repeated.
-//! - It does not report a failed write. A server may answer before it has read the whole request and close
+//! - It notes when the upstream last took something: an upstream that is still busy with a large body is not late.
+//! - It does not report a failed write while there may be something to read. A server may answer before it has read the whole request and close
 //!   (RFC 9112 section 9.5); our next write then fails although the answer lies in the socket, and an error now would
 //!   throw it away. So writing stops, reading goes on, and where reading would come to its end it gives the write's error.
 
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
+use tokio::time::Instant;
 
 pub(super) struct UpstreamStream {
     socket: TcpStream,
-    ear: Ear,
+    activity: Activity,
     write_error: Option<io::Error>,
+    /// The upstream has said that it sends no more.
+    ended: bool,
 }
 
-/// Whether a byte came. Shared by two parts of one worker; atomic because hyper wants its streams `Send`.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Ear(Arc<AtomicBool>);
+/// What a socket has seen. Shared by two parts of one worker; atomic because hyper wants its streams `Send`.
+#[derive(Clone, Debug)]
+pub(super) struct Activity(Arc<Seen>);
 
-impl Ear {
-    pub(super) fn forget(&self) {
-        self.0.store(false, Ordering::Relaxed);
+#[derive(Debug)]
+struct Seen {
+    a_byte: AtomicBool,
+    opened: Instant,
+    /// In nanoseconds since it was opened.
+    last_write: AtomicU64,
+}
+
+impl Activity {
+    /// Of a socket that was just opened.
+    pub(super) fn new() -> Self {
+        Self(Arc::new(Seen {
+            a_byte: AtomicBool::new(false),
+            opened: Instant::now(),
+            last_write: AtomicU64::new(0),
+        }))
     }
 
-    pub(super) fn has_heard(&self) -> bool {
-        self.0.load(Ordering::Relaxed)
+    /// From now on only what comes after counts.
+    pub(super) fn forget_bytes(&self) {
+        self.0.a_byte.store(false, Ordering::Relaxed);
+    }
+
+    /// Whether a byte has come since.
+    pub(super) fn has_seen_a_byte(&self) -> bool {
+        self.0.a_byte.load(Ordering::Relaxed)
+    }
+
+    /// When the upstream's side last took a byte.
+    pub(super) fn last_write(&self) -> Instant {
+        self.0.opened + Duration::from_nanos(self.0.last_write.load(Ordering::Relaxed))
+    }
+
+    fn read(&self) {
+        self.0.a_byte.store(true, Ordering::Relaxed);
+    }
+
+    fn wrote(&self) {
+        let nanos = self.0.opened.elapsed().as_nanos();
+        let nanos = u64::try_from(nanos).unwrap_or(u64::MAX);
+        self.0.last_write.store(nanos, Ordering::Relaxed);
     }
 }
 
 impl UpstreamStream {
-    pub(super) fn new(socket: TcpStream, ear: Ear) -> Self {
+    pub(super) fn new(socket: TcpStream, activity: Activity) -> Self {
         Self {
             socket,
-            ear,
+            activity,
             write_error: None,
+            ended: false,
         }
     }
 
-    /// What a write gives: its result, or nothing ever again once one has failed.
-    fn keep_error<T>(&mut self, polled: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+    /// What a write gives: its result, or nothing ever again once one has failed before the end of reading.
+    fn after_write(&mut self, polled: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
         match polled {
-            Poll::Ready(Err(error)) => {
+            Poll::Ready(Ok(count)) => {
+                self.activity.wrote();
+                Poll::Ready(Ok(count))
+            }
+            Poll::Ready(Err(error)) if !self.ended => {
                 self.write_error = Some(error);
                 Poll::Pending
             }
@@ -64,9 +108,12 @@ impl AsyncRead for UpstreamStream {
         let before = buf.filled().len();
         let polled = Pin::new(&mut self.socket).poll_read(cx, buf);
         if buf.filled().len() > before {
-            self.ear.0.store(true, Ordering::Relaxed);
-        } else if let (Poll::Ready(Ok(())), Some(error)) = (&polled, &self.write_error) {
-            return Poll::Ready(Err(error.kind().into()));
+            self.activity.read();
+        } else if polled.is_ready() && buf.remaining() > 0 {
+            self.ended = true;
+            if let Some(error) = self.write_error.take() {
+                return Poll::Ready(Err(error));
+            }
         }
         polled
     }
@@ -82,7 +129,7 @@ impl AsyncWrite for UpstreamStream {
             return Poll::Pending;
         }
         let polled = Pin::new(&mut self.socket).poll_write(cx, bytes);
-        self.keep_error(polled)
+        self.after_write(polled)
     }
 
     fn poll_write_vectored(
@@ -94,7 +141,7 @@ impl AsyncWrite for UpstreamStream {
             return Poll::Pending;
         }
         let polled = Pin::new(&mut self.socket).poll_write_vectored(cx, slices);
-        self.keep_error(polled)
+        self.after_write(polled)
     }
 
     fn is_write_vectored(&self) -> bool {
