@@ -10,7 +10,6 @@ use hyper::body::Incoming;
 
 use super::connection::Connection;
 use super::pool::Pool;
-use super::request_body::Upload;
 
 /// Streams an answer. The connection goes back to its pool when the body has ended cleanly; it is closed when the body
 /// fails or is dropped before its end.
@@ -24,27 +23,15 @@ pub struct UpstreamBody {
 #[derive(Debug)]
 struct Lease {
     connection: Connection,
-    /// Of the request, if it had a body: a connection on which it is unfinished cannot be used again.
-    upload: Option<Rc<Upload>>,
     /// Where the connection goes; none if it is to be closed in any case.
     pool: Option<Rc<Pool>>,
 }
 
 impl UpstreamBody {
-    pub(super) fn new(
-        incoming: Incoming,
-        connection: Connection,
-        upload: Option<Rc<Upload>>,
-        pool: Option<Rc<Pool>>,
-    ) -> Self {
-        let lease = Lease {
-            connection,
-            upload,
-            pool,
-        };
+    pub(super) fn new(incoming: Incoming, connection: Connection, pool: Option<Rc<Pool>>) -> Self {
         let mut body = Self {
             incoming,
-            lease: Some(lease),
+            lease: Some(Lease { connection, pool }),
         };
         if body.incoming.is_end_stream() {
             body.end();
@@ -61,12 +48,12 @@ impl UpstreamBody {
     }
 
     fn end(&mut self) {
-        let Some(lease) = self.lease.take() else {
-            return;
-        };
-        let sent_whole = lease.upload.is_none_or(|upload| upload.is_finished());
-        if let (true, Some(pool)) = (sent_whole, lease.pool) {
-            pool.check_in(lease.connection);
+        if let Some(Lease {
+            connection,
+            pool: Some(pool),
+        }) = self.lease.take()
+        {
+            pool.check_in(connection);
         }
     }
 }

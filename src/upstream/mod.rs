@@ -124,7 +124,7 @@ impl Upstream {
         // To a server that answered in HTTP/1.0 hyper speaks HTTP/1.0 from then on, which cannot frame a body of
         // unknown length.
         let pool = (answer.version() == Version::HTTP_11).then(|| Rc::clone(&self.pool));
-        Ok(answer.map(|body| UpstreamBody::new(body, connection, upload, pool)))
+        Ok(answer.map(|body| UpstreamBody::new(body, connection, pool)))
     }
 
     /// How many connections wait for a request; one that died is counted until it is met.

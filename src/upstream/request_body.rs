@@ -21,8 +21,6 @@ pub(super) struct RequestBody(Option<Streaming>);
 
 struct Streaming {
     body: Pin<Box<dyn Body<Data = Bytes, Error = BoxError>>>,
-    /// What is still to come, if that was known at the start.
-    left: Option<u64>,
     upload: Rc<Upload>,
 }
 
@@ -36,7 +34,6 @@ impl RequestBody {
             return Self::empty();
         }
         Self(Some(Streaming {
-            left: body.size_hint().exact(),
             body: Box::pin(body.map_err(Into::into)),
             upload: Rc::default(),
         }))
@@ -72,9 +69,8 @@ impl Body for RequestBody {
         let polled = streaming.body.as_mut().poll_frame(cx);
         let progress = match &polled {
             Poll::Pending => Progress::WaitsForClient,
-            Poll::Ready(Some(Ok(frame))) => streaming.progress_after(frame),
             Poll::Ready(Some(Err(_))) => Progress::Failed,
-            Poll::Ready(None) => Progress::Finished,
+            Poll::Ready(Some(Ok(_)) | None) => Progress::UnderWay,
         };
         streaming.upload.record(progress);
         polled
@@ -94,21 +90,6 @@ impl Body for RequestBody {
     }
 }
 
-impl Streaming {
-    /// hyper does not poll a body again that gave all it had promised, so the end is recognised here.
-    fn progress_after(&mut self, frame: &Frame<Bytes>) -> Progress {
-        let Some(data) = frame.data_ref() else {
-            return Progress::Finished;
-        };
-        self.left = self.left.map(|left| left.saturating_sub(data.len() as u64));
-        if self.left == Some(0) || self.body.is_end_stream() {
-            Progress::Finished
-        } else {
-            Progress::Moves
-        }
-    }
-}
-
 /// How far a request's body has come; shared by the connection that sends it and whoever waits for the answer.
 #[derive(Debug)]
 pub(super) struct Upload {
@@ -119,16 +100,16 @@ pub(super) struct Upload {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Progress {
-    Moves,
+    /// All that the client sent so far, or the whole body, is on its way.
+    UnderWay,
     WaitsForClient,
-    Finished,
     Failed,
 }
 
 impl Default for Upload {
     fn default() -> Self {
         Self {
-            progress: Cell::new(Progress::Moves),
+            progress: Cell::new(Progress::UnderWay),
             last: Cell::new(Instant::now()),
         }
     }
@@ -140,11 +121,6 @@ impl Upload {
         self.last.set(Instant::now());
     }
 
-    /// The whole body was given to the connection.
-    pub(super) fn is_finished(&self) -> bool {
-        self.progress.get() == Progress::Finished
-    }
-
     /// The body itself failed: the client went away, sent too much or too slowly.
     pub(super) fn has_failed(&self) -> bool {
         self.progress.get() == Progress::Failed
@@ -154,9 +130,7 @@ impl Upload {
     pub(super) fn last_progress(&self, last_write: Instant) -> Instant {
         match self.progress.get() {
             Progress::WaitsForClient => Instant::now(),
-            Progress::Moves | Progress::Finished | Progress::Failed => {
-                self.last.get().max(last_write)
-            }
+            Progress::UnderWay | Progress::Failed => self.last.get().max(last_write),
         }
     }
 }

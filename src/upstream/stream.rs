@@ -2,9 +2,10 @@
 //!
 //! - It notes whether a byte has come since a request was handed over: after that nothing may be repeated.
 //! - It notes when the upstream last took something: an upstream that is still busy with a large body is not late.
-//! - It does not report a failed write while there may be something to read. A server may answer before it has read the whole request and close
-//!   (RFC 9112 section 9.5); our next write then fails although the answer lies in the socket, and an error now would
-//!   throw it away. So writing stops, reading goes on, and where reading would come to its end it gives the write's error.
+//! - It does not report a failed write while there may be something to read. A server may answer before it has read the
+//!   whole request, and close (RFC 9112 section 9.5); our next write then fails although the answer lies in the socket,
+//!   and an error now would throw it away. So writing stops, reading goes on, and where reading would come to its end it
+//!   gives the write's error.
 
 use std::io;
 use std::pin::Pin;

@@ -1,6 +1,7 @@
 //! Bodies and trailers in both directions: every byte, with the framing that was meant.
 
 use std::convert::Infallible;
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::stream;
@@ -8,7 +9,7 @@ use http::header::{CONTENT_LENGTH, TRAILER, TRANSFER_ENCODING};
 use http::{HeaderMap, HeaderValue, Method, Request, Version};
 use http_body::{Body, Frame};
 use http_body_util::{BodyExt, Full, StreamBody};
-use portcullis::upstream::{Replay, Upstream};
+use portcullis::upstream::{Replay, Upstream, UpstreamBody};
 
 use crate::support::{answering, fetch, get, post, serve, text, worker};
 
@@ -361,6 +362,44 @@ fn an_early_answer_arrives_though_the_server_closes_on_unread_bytes() {
             assert_eq!(rejected_early(&upstream).await, "too much");
         }
         assert_eq!((server.connections(), upstream.idle_connections()), (50, 0));
+    });
+}
+
+/// Answers early and closes; gives the answer when the client's next write has failed, its body still unread.
+async fn answered_and_reset(answer: &'static [&'static str]) -> http::Response<UpstreamBody> {
+    let server = serve(move |_, mut peer| async move {
+        peer.request().await.unwrap();
+        for piece in answer {
+            peer.send(piece).await;
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    })
+    .await;
+    let request = Request::post("/").body(much()).unwrap();
+    let answer = server
+        .upstream()
+        .send(request, Replay::Never)
+        .await
+        .unwrap();
+    server.scripts_over(1).await;
+    tokio::time::sleep(Duration::from_millis(30)).await;
+    answer
+}
+
+#[test]
+fn a_failed_write_does_not_take_the_answer_with_it() {
+    worker(async {
+        const HEAD: &str = "HTTP/1.1 413 Content Too Large\r\ncontent-length: 8\r\n\r\n";
+        let answer = answered_and_reset(&[HEAD, "too", " ", "much"]).await;
+        assert_eq!(text(answer).await, "too much");
+    });
+}
+
+#[test]
+fn a_failed_write_does_not_make_half_an_answer_whole() {
+    worker(async {
+        let answer = answered_and_reset(&["HTTP/1.1 413 Content Too Large\r\n\r\nhalf"]).await;
+        assert!(answer.into_body().collect().await.is_err());
     });
 }
 

@@ -1,10 +1,12 @@
 //! When a connection is used again, and when it is closed.
 
+use std::rc::Rc;
 use std::time::Duration;
 
 use http_body_util::BodyExt;
 use portcullis::clock::Clock;
 use portcullis::upstream::Replay;
+use tokio::sync::Notify;
 
 use crate::support::{answering, fetch, get, post, serve, text, worker};
 
@@ -114,6 +116,31 @@ fn a_connection_is_back_only_when_the_body_has_ended() {
         assert_eq!(text(second).await, "ok");
         assert_eq!(upstream.idle_connections(), 2);
     });
+}
+
+#[test]
+fn who_stops_at_the_last_byte_or_at_the_trailers_has_read_the_whole() {
+    let answers = [
+        ("HTTP/1.1 200 OK\r\ncontent-length: 3\r\n\r\nabc", 1),
+        (
+            "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\nx: y\r\n\r\n",
+            2,
+        ),
+    ];
+    for (answer, frames) in answers {
+        worker(async {
+            let server = answering(answer).await;
+            let upstream = server.upstream();
+            let mut answer = upstream.send(get("/"), Replay::Allowed).await.unwrap();
+            for _ in 0..frames {
+                answer.frame().await.unwrap().unwrap();
+            }
+            assert_eq!(upstream.idle_connections(), 1);
+            drop(answer);
+            fetch(&upstream, get("/")).await.unwrap();
+            assert_eq!(server.connections(), 1);
+        });
+    }
 }
 
 #[test]
@@ -283,5 +310,37 @@ fn idle_connections_that_the_upstream_closed_are_passed_over() {
         server.scripts_over(3).await;
         assert_eq!(fetch(&upstream, post("/", "x")).await.unwrap(), "ok");
         assert_eq!(server.connections(), 4);
+    });
+}
+
+#[test]
+fn a_living_connection_behind_a_dead_one_is_found() {
+    worker(async {
+        let close = Rc::new(Notify::new());
+        let closing = Rc::clone(&close);
+        let server = serve(move |number, mut peer| {
+            let closing = Rc::clone(&closing);
+            async move {
+                peer.request().await.unwrap();
+                peer.send(OK).await;
+                if number == 1 {
+                    return closing.notified().await;
+                }
+                while peer.request().await.is_some() {
+                    peer.send(OK).await;
+                }
+            }
+        })
+        .await;
+        let upstream = server.upstream();
+        let first = upstream.send(get("/"), Replay::Allowed).await.unwrap();
+        let second = upstream.send(get("/"), Replay::Allowed).await.unwrap();
+        text(first).await;
+        text(second).await;
+        assert_eq!(upstream.idle_connections(), 2);
+        close.notify_one();
+        server.scripts_over(1).await;
+        assert_eq!(fetch(&upstream, post("/", "x")).await.unwrap(), "ok");
+        assert_eq!(server.connections(), 2);
     });
 }
