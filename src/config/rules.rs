@@ -16,14 +16,14 @@ use super::rule_sections::read_rules;
 use super::session::Session;
 use super::upstream::{UpstreamId, Upstreams};
 use super::values::{self, Reason, RedirectTarget};
-use crate::route::{CanonicalPath, MethodSet, PathPattern, RouteTable, Rule};
+use crate::route::{MethodSet, PathPattern, RouteTable, Rule};
 use crate::telemetry::RouteId;
 
 /// What happens on which path.
 #[derive(Clone, Debug)]
 pub struct Rules {
     pub table: Arc<RouteTable<Route>>,
-    /// For what no rule names.
+    /// For what no rule names: a session is required, and the first upstream serves.
     pub fallback: Route,
     /// What metrics and logs call each route, by its [`RouteId`].
     pub labels: Vec<String>,
@@ -38,24 +38,18 @@ pub struct Route {
     pub target: RuleTarget,
 }
 
-impl Rules {
-    /// The most specific route. For whatever no rule names a session is required, and the first upstream serves.
-    pub fn find(&self, path: &CanonicalPath, method: &Method) -> &Route {
-        self.table.lookup(path, method).unwrap_or(&self.fallback)
-    }
-}
-
 /// What happens on a path.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RuleTarget {
     Forward(ForwardRule),
     Login(LoginRule),
     Logout(LogoutRule),
-    /// The gateway's refresh endpoint; methods other than `POST` get 405.
+    /// The gateway's refresh endpoint.
     Refresh,
-    /// The gateway's own logout, of this session and with JSON answers; methods other than `POST` get 405.
+    /// The gateway's own logout: of this session, always answered in JSON.
     Signout,
-    /// The path of a logout with a method that nobody named: it must not reach the application as if it were one.
+    /// The path of a refresh or a logout with a method that nobody named: it is neither, and must not reach the application as if
+    /// it were.
     NotAllowed {
         allow: Vec<Method>,
     },
@@ -342,8 +336,8 @@ fn login_pages(logins: &[WrittenRule]) -> Vec<WrittenRule> {
     pages.into_iter().chain(twins).collect()
 }
 
-/// Refresh and sign-out: for `POST`, so that a written rule for the same is a conflict and not a silent replacement, and for
-/// every other method. A `[[logout]]` of the sign-out path takes its place.
+/// Refresh and sign-out. `POST` is listed, so that a written rule for the same is a conflict and not a silent replacement;
+/// every other method is refused. A `[[logout]]` of the sign-out path takes its place.
 fn own_endpoints(
     root: &Section<'_>,
     session: &Session,
@@ -376,13 +370,13 @@ fn own_endpoints(
         if target == RuleTarget::Signout && is_logout(&pattern) {
             continue;
         }
-        for methods in [MethodSet::parse(&["POST"]).ok(), Some(MethodSet::ANY)] {
-            let mut rule = WrittenRule::new(
-                pattern.clone(),
-                methods.unwrap_or(MethodSet::ANY),
-                root.origin_of("session"),
-                target.clone(),
-            );
+        let other_methods = RuleTarget::NotAllowed {
+            allow: vec![Method::POST],
+        };
+        let post = MethodSet::parse(&["POST"]).expect("POST is a method");
+        for (methods, target) in [(post, target), (MethodSet::ANY, other_methods)] {
+            let origin = root.origin_of("session");
+            let mut rule = WrittenRule::new(pattern.clone(), methods, origin, target);
             rule.rule.origin = format!("the gateway's own {key}");
             rules.push(rule);
         }

@@ -1,7 +1,7 @@
 //! Which rule a path and a method fall under, by what is written and what that implies.
 
 use http::Method;
-use portcullis::config::{Auth, LogoutScope, RuleTarget};
+use portcullis::config::{Auth, Config, LogoutScope, Route, RuleTarget};
 use portcullis::route::CanonicalPath;
 use portcullis::telemetry::RouteId;
 
@@ -13,12 +13,11 @@ fn target(text: &str, request: &str) -> String {
     let (method, path) = request.split_once(' ').unwrap();
     let method = Method::from_bytes(method.as_bytes()).unwrap();
     let path = CanonicalPath::parse(path).unwrap();
-    let route = config.rules.find(&path, &method);
-    if route.id == RouteId::new(0) {
-        assert_eq!(config.rules.labels[0], "other");
+    let Some(route) = config.rules.table.lookup(&path, &method) else {
         return "fallback".to_owned();
-    }
+    };
     match &route.target {
+        RuleTarget::NotAllowed { allow } => format!("only {allow:?}"),
         RuleTarget::Login(_) => "login".to_owned(),
         RuleTarget::Refresh => "refresh".to_owned(),
         RuleTarget::Signout => "signout".to_owned(),
@@ -32,6 +31,10 @@ fn target(text: &str, request: &str) -> String {
             Auth::Required => "required".to_owned(),
         },
     }
+}
+
+fn route<'a>(config: &'a Config, method: Method, path: &CanonicalPath) -> &'a Route {
+    config.rules.table.lookup(path, &method).unwrap()
 }
 
 fn check(text: &str, expected: &[(&str, &str)]) {
@@ -48,9 +51,9 @@ fn nothing_written_means_protected() {
             ("GET /", "fallback"),
             ("POST /login", "fallback"),
             ("POST /auth/session/refresh", "refresh"),
-            ("GET /auth/session/refresh", "refresh"),
+            ("GET /auth/session/refresh", "only [POST]"),
             ("POST /auth/signout", "signout"),
-            ("GET /auth/signout", "signout"),
+            ("GET /auth/signout", "only [POST]"),
         ],
     );
 }
@@ -95,6 +98,7 @@ fn what_is_implied_gives_way_to_what_is_written() {
             ("GET /login/", "optional"),
             ("POST /logout", "logout"),
             ("POST /logout/", "logout everywhere"),
+            ("GET /logout", "only [POST]"),
         ],
     );
 }
@@ -107,7 +111,7 @@ fn a_logout_takes_the_place_of_the_sign_out() {
             &[
                 ("POST /auth/signout", "logout everywhere"),
                 ("POST /auth/signout/", "logout everywhere"),
-                ("GET /auth/signout", "fallback"),
+                ("GET /auth/signout", "only [POST]"),
             ],
         );
     }
@@ -150,7 +154,7 @@ fn rules_name_their_upstream() {
     ))
     .unwrap();
     let path = CanonicalPath::parse("/api/x").unwrap();
-    let RuleTarget::Forward(rule) = &config.rules.find(&path, &Method::GET).target else {
+    let RuleTarget::Forward(rule) = &route(&config, Method::GET, &path).target else {
         panic!("a route was expected");
     };
     let upstream = &config.upstreams[rule.upstream.0];
@@ -165,7 +169,7 @@ fn the_redirect_of_a_logout_is_always_allowed() {
     ))
     .unwrap();
     let path = CanonicalPath::parse("/out").unwrap();
-    let RuleTarget::Logout(rule) = &config.rules.find(&path, &Method::POST).target else {
+    let RuleTarget::Logout(rule) = &route(&config, Method::POST, &path).target else {
         panic!("a logout was expected");
     };
     let allowed: Vec<_> = rule.redirect_allow.iter().map(|it| it.as_str()).collect();
@@ -173,10 +177,26 @@ fn the_redirect_of_a_logout_is_always_allowed() {
 }
 
 #[test]
+fn what_is_no_logout_does_not_reach_the_application_as_one() {
+    check(
+        "[[logout]]\npath = \"/out\"\nmethods = [\"POST\", \"DELETE\"]\n[[logout]]\npath = \"/bye\"\n[[route]]\npath = \"/bye\"\nauth = \"none\"\n",
+        &[
+            ("DELETE /out/", "logout"),
+            ("GET /out", "only [DELETE, POST]"),
+            ("PROPFIND /out/", "only [DELETE, POST]"),
+            ("GET /out/x", "fallback"),
+            ("POST /bye", "logout"),
+            ("GET /bye", "open"),
+            ("GET /bye/", "only [POST]"),
+        ],
+    );
+}
+
+#[test]
 fn every_route_has_its_label() {
     let config = parse(&with_upstream("[[login]]\npath = \"/login\"\n")).unwrap();
     let path = CanonicalPath::parse("/login/").unwrap();
-    let route = config.rules.find(&path, &Method::GET);
+    let route = route(&config, Method::GET, &path);
     let label = (0_u32..)
         .zip(&config.rules.labels)
         .find(|(id, _)| RouteId::new(*id) == route.id)
