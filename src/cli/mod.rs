@@ -1,3 +1,135 @@
-//! The commands of the `portcullis` binary.
+//! The commands of the `portcullis` binary: arguments in, an exit code out.
 
+mod check;
 pub mod demo;
+mod health;
+mod serve;
+mod sessions;
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::config::{Config, ConfigErrors, QuickFlags};
+
+/// The gateway whose logout means logout.
+#[derive(Debug, Parser)]
+#[command(name = "portcullis", version, about, propagate_version = true)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the gateway in front of an application.
+    Serve(ServeArgs),
+    /// Run the gateway with a sample app, to try it in a browser.
+    Demo(demo::DemoArgs),
+    /// Say everything that is wrong with a configuration file.
+    Check {
+        /// The configuration file.
+        #[arg(long)]
+        config: PathBuf,
+    },
+    /// Look at sessions, end them, open one.
+    Sessions(sessions::SessionsArgs),
+    /// Ask a running gateway whether it is well (for a container's health check).
+    Health {
+        #[arg(long, default_value = "http://127.0.0.1:9901/readyz")]
+        url: String,
+    },
+}
+
+/// Where the configuration comes from.
+#[derive(Debug, Args)]
+struct ServeArgs {
+    /// The configuration file.
+    #[arg(long, conflicts_with_all = ["listen", "upstream", "login", "logout", "store", "public_url"])]
+    config: Option<PathBuf>,
+    /// Address to listen on [default: 127.0.0.1:8080].
+    #[arg(long)]
+    listen: Option<String>,
+    /// The application, such as http://127.0.0.1:3000.
+    #[arg(long, required_unless_present = "config")]
+    upstream: Option<String>,
+    /// Path of the application's login (POST); may be repeated.
+    #[arg(long)]
+    login: Vec<String>,
+    /// Path that logs out (POST); may be repeated.
+    #[arg(long)]
+    logout: Vec<String>,
+    /// Where sessions are kept [default: sqlite:portcullis.db].
+    #[arg(long)]
+    store: Option<String>,
+    /// Scheme and host that browsers see.
+    #[arg(long)]
+    public_url: Option<String>,
+}
+
+/// How a command ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Exit {
+    Success,
+    Failure,
+    /// The configuration was refused; nothing was opened. `EX_CONFIG` of sysexits.h.
+    Configuration,
+}
+
+impl From<Exit> for std::process::ExitCode {
+    fn from(exit: Exit) -> Self {
+        Self::from(match exit {
+            Exit::Success => 0,
+            Exit::Failure => 1,
+            Exit::Configuration => 78,
+        })
+    }
+}
+
+impl Cli {
+    /// Runs the command. `Err` is a failure that is still to be told.
+    pub fn run(self) -> anyhow::Result<Exit> {
+        match self.command {
+            Command::Serve(args) => serve::run(args),
+            Command::Demo(args) => demo::run(&args),
+            Command::Check { config } => Ok(check::run(&config)),
+            Command::Sessions(args) => sessions::run(args),
+            Command::Health { url } => health::run(&url),
+        }
+    }
+}
+
+impl ServeArgs {
+    fn load(self) -> Result<Config, ConfigErrors> {
+        let environment = std::env::vars_os();
+        match self.config {
+            Some(path) => Config::load(&path, environment),
+            None => {
+                let flags = QuickFlags {
+                    listen: self.listen,
+                    upstream: self.upstream,
+                    login: self.login,
+                    logout: self.logout,
+                    store: self.store,
+                    public_url: self.public_url,
+                };
+                Config::from_flags(&flags, environment)
+            }
+        }
+    }
+}
+
+/// Tells what is wrong with a configuration.
+#[expect(
+    clippy::print_stderr,
+    reason = "the answer of a command, for the person who ran it"
+)]
+fn refuse(errors: &ConfigErrors) -> Exit {
+    eprintln!("{errors}");
+    let count = errors.as_slice().len();
+    eprintln!(
+        "configuration refused: {count} {}",
+        if count == 1 { "error" } else { "errors" }
+    );
+    Exit::Configuration
+}

@@ -1,0 +1,67 @@
+//! `portcullis serve`: the gateway, until it is told to stop.
+
+use anyhow::Context;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tracing::{info, warn};
+
+use super::{Exit, ServeArgs, refuse};
+use crate::clock::Clock;
+use crate::config::Telemetry;
+use crate::gateway::Gateway;
+use crate::telemetry::{self, LogGuard};
+
+pub fn run(args: ServeArgs) -> anyhow::Result<Exit> {
+    let config = match args.load() {
+        Ok(config) => config,
+        Err(errors) => return Ok(refuse(&errors)),
+    };
+    let log = start_logging(&config.telemetry)?;
+    let gateway = Gateway::start(&config, Clock::system())?;
+    gateway
+        .parts()
+        .metrics
+        .observe_dropped_log_lines(log.dropped_lines());
+    for address in gateway.addresses() {
+        info!(%address, "listening");
+    }
+    if let Some(address) = gateway.admin_address() {
+        info!(%address, "admin listening");
+    }
+    gateway.run(stop_signal());
+    Ok(Exit::Success)
+}
+
+/// Logs as configured; without the access log, all but the line per request.
+pub fn start_logging(settings: &Telemetry) -> anyhow::Result<LogGuard> {
+    let mut log = settings.log.clone();
+    if !settings.access_log {
+        log.filter = format!("{},{}=off", log.filter, telemetry::REQUEST_TARGET);
+    }
+    telemetry::init(&log).context("cannot start logging")
+}
+
+/// The first SIGTERM or SIGINT. A second one ends the process at once.
+pub async fn stop_signal() {
+    let (Ok(mut terminate), Ok(mut interrupt)) = (
+        signal(SignalKind::terminate()),
+        signal(SignalKind::interrupt()),
+    ) else {
+        warn!("cannot watch for signals; only SIGKILL ends this process");
+        return std::future::pending().await;
+    };
+    either(&mut terminate, &mut interrupt).await;
+    tokio::spawn(async move {
+        either(&mut terminate, &mut interrupt).await;
+        warn!("ended at once by a second signal");
+        std::process::exit(EXIT_BY_SECOND_SIGNAL);
+    });
+}
+
+async fn either(one: &mut Signal, other: &mut Signal) {
+    tokio::select! {
+        _ = one.recv() => {}
+        _ = other.recv() => {}
+    }
+}
+
+const EXIT_BY_SECOND_SIGNAL: i32 = 130;
