@@ -160,6 +160,7 @@ pub fn listener(config: &Config) -> ListenerSettings {
         header_bytes: limits.header_bytes,
         header_count: limits.header_count,
         head_timeout: limits.head_timeout,
+        keep_alive_timeout: limits.keep_alive_timeout,
     }
 }
 

@@ -87,7 +87,7 @@ impl VerifiedTokens {
     }
 
     /// Says also whether the token is seen for the first time.
-    fn verify(&self, token: &str, issuer: &Issuer) -> Option<(Arc<Caller>, bool)> {
+    pub(super) fn verify(&self, token: &str, issuer: &Issuer) -> Option<(Arc<Caller>, bool)> {
         if let Some(caller) = self.cache.get(token) {
             return Some((caller, false));
         }

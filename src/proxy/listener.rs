@@ -8,6 +8,7 @@ use std::pin::pin;
 use std::rc::Rc;
 use std::time::Duration;
 
+use http::StatusCode;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -17,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{debug, warn};
 
+use super::patience::TimedHeads;
 use super::{ClientAddr, Proxy};
 
 /// Settings of this module.
@@ -28,8 +30,10 @@ pub struct ListenerSettings {
     pub header_bytes: usize,
     /// A request head can have so many header lines.
     pub header_count: usize,
-    /// From a connection's first byte, or the end of the answer before, to the end of a request head.
+    /// From the first byte of a request head to its last.
     pub head_timeout: Duration,
+    /// From the end of an answer, or the beginning of a connection, to the end of the next head.
+    pub keep_alive_timeout: Duration,
 }
 
 /// Binds an address for several listeners of this process, so that each worker has its own queue.
@@ -127,13 +131,23 @@ async fn serve_connection(
     settings: ListenerSettings,
     stop: CancellationToken,
 ) {
+    let stream = TimedHeads::new(stream, settings.head_timeout);
+    let phase = stream.phase();
     let service = service_fn(|request| {
-        let proxy = Rc::clone(&proxy);
-        async move { Ok::<_, Infallible>(proxy.handle(request, client).await) }
+        phase.head_is_complete();
+        let (proxy, answering) = (Rc::clone(&proxy), phase.until_answered());
+        async move {
+            let reply = proxy.handle(request, client).await;
+            if reply.status() == StatusCode::SWITCHING_PROTOCOLS {
+                answering.for_good();
+                return Ok::<_, Infallible>(reply);
+            }
+            Ok(reply.map(|body| body.answering(answering)))
+        }
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(settings.head_timeout)
+        .header_read_timeout(settings.keep_alive_timeout)
         .max_headers(settings.header_count)
         .max_buf_size(settings.header_bytes.max(MIN_BUFFER))
         .serve_connection(TokioIo::new(stream), service)

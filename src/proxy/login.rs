@@ -6,7 +6,7 @@ use http::HeaderMap;
 use tracing::warn;
 
 use super::Proxy;
-use super::authenticate::News;
+use super::authenticate::{Identity, News};
 use super::forward::Answered;
 use super::headers::{CLAIMS_HEADER, LOGIN_HEADER, SESSION_DATA_HEADER};
 use super::policy::ForwardPolicy;
@@ -69,6 +69,11 @@ impl Proxy {
         let issued = self.background.run(open).await??;
         self.metrics.session_opened();
         self.end_leftovers(previous);
+        // The answer belongs to the new session, and ends with it.
+        answered.identity = self
+            .verified
+            .verify(issued.access.expose(), &self.issuer)
+            .map_or(Identity::Anonymous, |(caller, _)| Identity::User(caller));
         answered.news = News::Issued(Arc::new(issued));
         Ok((answered, true))
     }

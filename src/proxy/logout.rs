@@ -8,6 +8,7 @@ use tracing::warn;
 
 use super::Proxy;
 use super::authenticate::{Authenticated, Identity, News, Standing};
+use super::forward::Answered;
 use super::origin::is_navigation;
 use super::policy::{LogoutPolicy, LogoutScope};
 use super::receive::Received;
@@ -49,7 +50,11 @@ impl Proxy {
                     news: News::Nothing,
                 };
                 match self.forward(authenticated, forward).await {
-                    Ok(answered) => self.pass_on(answered),
+                    // The application was told whose session it was; the answer is nobody's, for the session is over.
+                    Ok(answered) => self.pass_on(Answered {
+                        identity: Identity::Anonymous,
+                        ..answered
+                    }),
                     Err(error) => {
                         warn!(
                             error = &error as &dyn std::error::Error,

@@ -22,6 +22,7 @@ pub mod listener;
 mod login;
 mod logout;
 mod origin;
+mod patience;
 mod policy;
 mod receive;
 mod record;

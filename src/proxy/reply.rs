@@ -20,6 +20,7 @@ use thiserror::Error;
 use tokio_util::sync::WaitForCancellationFutureOwned;
 
 use super::headers::{FRONT_TOKEN, HeaderRules, ID_REFRESH_TOKEN, NO_STORE};
+use super::patience::Answering;
 use super::record::Record;
 use super::rejection::Rejection;
 use crate::cookie::SessionCookies;
@@ -34,6 +35,7 @@ pub type Reply = Response<ReplyBody>;
 pub struct ReplyBody {
     source: Source,
     record: Option<Box<Record>>,
+    answering: Option<Answering>,
 }
 
 enum Source {
@@ -66,6 +68,7 @@ impl ReplyBody {
         Self {
             source: Source::Own((!content.is_empty()).then_some(content)),
             record: None,
+            answering: None,
         }
     }
 
@@ -82,7 +85,14 @@ impl ReplyBody {
         Self {
             source: Source::Upstream { body, rules, cut },
             record: None,
+            answering: None,
         }
+    }
+
+    /// The client's next request may come when this has been sent.
+    pub fn answering(mut self, answering: Answering) -> Self {
+        self.answering = Some(answering);
+        self
     }
 
     /// Counts what is sent, and is written when the body has ended.

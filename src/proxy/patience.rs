@@ -1,0 +1,220 @@
+//! How long a client may take over the head of a request.
+//!
+//! hyper has one time limit for two things: a connection that rests between requests, and a head that trickles in. A resting
+//! connection deserves patience, a trickling head does not. So hyper's limit is the long one, and this reader, which sees the
+//! bytes, sets the short one from a head's first byte on. It costs a timer only if a head does not come in one piece.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::{Sleep, sleep};
+
+/// A client's connection whose request heads are timed.
+pub struct TimedHeads<S> {
+    stream: S,
+    limit: Duration,
+    phase: Phase,
+    /// Part of a head has come.
+    begun: bool,
+    timer: Option<Pin<Box<Sleep>>>,
+}
+
+/// Whether the next bytes of a connection belong to a head; shared with whoever serves it. Atomic only because hyper wants
+/// what it hands out after an upgrade to be `Send`.
+#[derive(Clone, Debug)]
+pub struct Phase(Arc<AtomicBool>);
+
+impl Phase {
+    /// The head is complete; what follows is a body, or a protocol of its own.
+    pub fn head_is_complete(&self) {
+        self.0.store(false, Ordering::Relaxed);
+    }
+
+    /// Whoever holds this is answering; when it is dropped, the next head may come.
+    pub fn until_answered(&self) -> Answering {
+        Answering(Some(self.clone()))
+    }
+}
+
+/// An answer that is being given.
+#[derive(Debug)]
+pub struct Answering(Option<Phase>);
+
+impl Answering {
+    /// The connection changes its protocol: no head will come any more.
+    pub fn for_good(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for Answering {
+    fn drop(&mut self) {
+        if let Some(phase) = &self.0 {
+            phase.0.store(true, Ordering::Relaxed);
+        }
+    }
+}
+
+impl<S> TimedHeads<S> {
+    pub fn new(stream: S, limit: Duration) -> Self {
+        let phase = Phase(Arc::new(AtomicBool::new(true)));
+        Self {
+            stream,
+            limit,
+            phase,
+            begun: false,
+            timer: None,
+        }
+    }
+
+    pub fn phase(&self) -> Phase {
+        self.phase.clone()
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for TimedHeads<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let this = &mut *self;
+        let read = Pin::new(&mut this.stream).poll_read(cx, buf);
+        if !this.phase.0.load(Ordering::Relaxed) {
+            this.begun = false;
+            this.timer = None;
+            return read;
+        }
+        match read {
+            Poll::Ready(read) => {
+                this.begun = true;
+                Poll::Ready(read)
+            }
+            Poll::Pending if !this.begun => Poll::Pending,
+            Poll::Pending => {
+                let timer = this
+                    .timer
+                    .get_or_insert_with(|| Box::pin(sleep(this.limit)));
+                timer
+                    .as_mut()
+                    .poll(cx)
+                    .map(|()| Err(io::ErrorKind::TimedOut.into()))
+            }
+        }
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for TimedHeads<S> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, buf)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(cx, bufs)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::ErrorKind;
+    use std::time::Duration;
+
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
+
+    use super::TimedHeads;
+
+    const LIMIT: Duration = Duration::from_millis(100);
+
+    #[tokio::test]
+    async fn a_connection_may_rest_but_a_head_may_not() {
+        let (mut client, gateway) = duplex(64);
+        let mut timed = TimedHeads::new(gateway, LIMIT);
+        let mut byte = [0];
+        let rested = tokio::time::timeout(LIMIT * 3, timed.read(&mut byte)).await;
+        assert!(rested.is_err(), "nothing has begun: {rested:?}");
+        client.write_all(b"G").await.unwrap();
+        timed.read_exact(&mut byte).await.unwrap();
+        assert_eq!(
+            timed.read(&mut byte).await.unwrap_err().kind(),
+            ErrorKind::TimedOut
+        );
+    }
+
+    #[tokio::test]
+    async fn trickling_on_buys_no_time() {
+        let (mut client, gateway) = duplex(64);
+        let mut timed = TimedHeads::new(gateway, LIMIT);
+        let trickle = async {
+            while client.write_all(b"x").await.is_ok() {
+                tokio::time::sleep(Duration::from_millis(30)).await;
+            }
+        };
+        let mut buffer = [0; 64];
+        let read = async {
+            loop {
+                if let Err(error) = timed.read(&mut buffer).await {
+                    return error.kind();
+                }
+            }
+        };
+        let bounded = tokio::time::timeout(LIMIT * 5, async {
+            tokio::select! { kind = read => kind, () = trickle => unreachable!("the reader ends first") }
+        });
+        assert_eq!(bounded.await, Ok(ErrorKind::TimedOut));
+    }
+
+    #[tokio::test]
+    async fn bodies_and_answers_are_not_timed() {
+        let (mut client, gateway) = duplex(64);
+        let mut timed = TimedHeads::new(gateway, LIMIT);
+        let phase = timed.phase();
+        let mut byte = [0];
+        client.write_all(b"G").await.unwrap();
+        timed.read_exact(&mut byte).await.unwrap();
+        phase.head_is_complete();
+        let answering = phase.until_answered();
+        assert!(
+            tokio::time::timeout(LIMIT * 2, timed.read(&mut byte))
+                .await
+                .is_err()
+        );
+        drop(answering);
+        assert!(
+            tokio::time::timeout(LIMIT * 2, timed.read(&mut byte))
+                .await
+                .is_err(),
+            "resting again"
+        );
+        client.write_all(b"G").await.unwrap();
+        timed.read_exact(&mut byte).await.unwrap();
+        assert_eq!(
+            timed.read(&mut byte).await.unwrap_err().kind(),
+            ErrorKind::TimedOut
+        );
+    }
+}
