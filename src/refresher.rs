@@ -7,7 +7,7 @@ use moka::future::Cache;
 use thiserror::Error;
 use tracing::warn;
 
-use crate::clock::{Clock, Timestamp};
+use crate::clock::{BootTime, Clock, Timestamp};
 use crate::identity::UserId;
 use crate::issuer::{Ended, Issued, Issuer, RefreshError, Refreshed};
 use crate::revocation::{Revocations, Verdict};
@@ -22,8 +22,7 @@ pub struct Refresher {
     /// Exchanges of the last moment, so that the requests of one page share one.
     recent: Cache<(SessionHandle, u32), Recent>,
     remembered_for: Duration,
-    /// Rotations of the last minute by session.
-    rotations: moka::sync::Cache<SessionHandle, u32>,
+    rotations: Rotations,
     settings: RefresherSettings,
 }
 
@@ -94,10 +93,7 @@ impl Refresher {
                 .time_to_live(REMEMBERED_FOR)
                 .build(),
             remembered_for,
-            rotations: moka::sync::Cache::builder()
-                .max_capacity(MAX_SESSIONS)
-                .time_to_live(MINUTE)
-                .build(),
+            rotations: Rotations::default(),
             settings,
         }
     }
@@ -109,10 +105,8 @@ impl Refresher {
         from: &Device,
     ) -> Result<Exchange, NotRefreshed> {
         let handle = token.handle();
-        if self
-            .rotations
-            .get(&handle)
-            .is_some_and(|count| count >= self.settings.refreshes_per_minute)
+        if self.rotations.within_minute(&handle, self.clock.boot())
+            >= self.settings.refreshes_per_minute
         {
             return Err(NotRefreshed::TooOften);
         }
@@ -137,8 +131,7 @@ impl Refresher {
         let recent = self.recent.try_get_with(key, async {
             let Refreshed { issued, repeated } = self.issuer.refresh(&token).await?;
             if !repeated {
-                let count = self.rotations.get(&token.handle()).unwrap_or(0);
-                self.rotations.insert(token.handle(), count + 1);
+                self.rotations.count(token.handle(), self.clock.boot());
             }
             Ok(Recent {
                 exchange: Exchange {
@@ -196,7 +189,79 @@ impl Refresher {
     }
 }
 
+/// Rotations by session, in windows of a minute that begin with the first.
+#[derive(Debug)]
+struct Rotations {
+    windows: moka::sync::Cache<SessionHandle, (BootTime, u32)>,
+}
+
+impl Default for Rotations {
+    fn default() -> Self {
+        Self {
+            windows: moka::sync::Cache::builder()
+                .max_capacity(MAX_SESSIONS)
+                .time_to_idle(MINUTE * 2)
+                .build(),
+        }
+    }
+}
+
+impl Rotations {
+    fn within_minute(&self, handle: &SessionHandle, now: BootTime) -> u32 {
+        match self.windows.get(handle) {
+            Some((since, count)) if now.since(since) < MINUTE => count,
+            _ => 0,
+        }
+    }
+
+    fn count(&self, handle: SessionHandle, now: BootTime) {
+        let window = match self.windows.get(&handle) {
+            Some((since, count)) if now.since(since) < MINUTE => (since, count + 1),
+            _ => (now, 1),
+        };
+        self.windows.insert(handle, window);
+    }
+}
+
 /// Long enough for the requests of one page, short enough that nobody has to think about it.
 const REMEMBERED_FOR: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
 const MAX_SESSIONS: u64 = 100_000;
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::Rotations;
+    use crate::clock::BootTime;
+    use crate::session::SessionHandle;
+
+    #[test]
+    fn a_session_that_refreshes_now_and_then_never_piles_up() {
+        let (rotations, handle) = (Rotations::default(), SessionHandle::random());
+        let mut now = BootTime::ZERO + Duration::from_secs(1000);
+        for _ in 0..100 {
+            assert!(rotations.within_minute(&handle, now) <= 2);
+            rotations.count(handle, now);
+            now = now + Duration::from_secs(30);
+        }
+    }
+
+    #[test]
+    fn a_loop_is_counted_for_a_minute() {
+        let (rotations, handle) = (Rotations::default(), SessionHandle::random());
+        let now = BootTime::ZERO + Duration::from_secs(1000);
+        for _ in 0..6 {
+            rotations.count(handle, now);
+        }
+        assert_eq!(
+            rotations.within_minute(&handle, now + Duration::from_secs(59)),
+            6
+        );
+        assert_eq!(
+            rotations.within_minute(&handle, now + Duration::from_secs(60)),
+            0
+        );
+        assert_eq!(rotations.within_minute(&SessionHandle::random(), now), 0);
+    }
+}

@@ -176,10 +176,14 @@ pub fn issuer(config: &Config) -> IssuerSettings {
     }
 }
 
+/// The cap is for clients that loop, not for those whose tokens live a few seconds: twice what these need is always allowed.
 pub fn refresher(config: &Config) -> RefresherSettings {
+    let lifetimes = config.session.lifetimes;
+    let needed = 60_u64.div_ceil(lifetimes.access.as_secs().max(1));
+    let least = u32::try_from(needed * 2).unwrap_or(u32::MAX);
+    let configured = u32::try_from(config.session.refreshes_per_minute).unwrap_or(u32::MAX);
     RefresherSettings {
-        refreshes_per_minute: u32::try_from(config.session.refreshes_per_minute)
-            .unwrap_or(u32::MAX),
-        reuse_grace: config.session.lifetimes.reuse_grace,
+        refreshes_per_minute: configured.max(least),
+        reuse_grace: lifetimes.reuse_grace,
     }
 }
