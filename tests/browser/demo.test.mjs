@@ -2,21 +2,15 @@
 //
 //   PORTCULLIS_BIN=../../target/debug/portcullis node --test
 import assert from 'node:assert/strict';
-import { spawn } from 'node:child_process';
-import { once } from 'node:events';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { after, afterEach, before, describe, test } from 'node:test';
 
-import { chromium } from 'playwright-core';
+import { launchChromium } from './chromium.mjs';
+import { startProgram } from './program.mjs';
 
 const PATIENCE_MS = 15_000;
-const CHROMIUM = process.env.CHROMIUM ?? '/usr/bin/chromium';
-const CHROMIUM_ARGS = [
-  '--headless=new', '--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run',
-  '--disable-background-networking', '--disable-component-update', '--disable-sync',
-];
 
 let demo;
 let chrome;
@@ -24,7 +18,7 @@ let contexts = [];
 
 before(async () => {
   demo = await startDemo();
-  chrome = await chromium.launch({ executablePath: CHROMIUM, args: CHROMIUM_ARGS });
+  chrome = await launchChromium();
 }, { timeout: 60_000 });
 
 after(async () => {
@@ -257,37 +251,12 @@ async function startDemo() {
   const binary = process.env.PORTCULLIS_BIN;
   assert.ok(binary, 'set PORTCULLIS_BIN to the path of the portcullis binary');
   const data = await mkdtemp(join(tmpdir(), 'portcullis-demo-'));
-  const child = spawn(resolve(binary), ['demo', '--listen', '127.0.0.1:0', '--data', data], {
-    stdio: ['ignore', 'pipe', 'inherit'],
+  const program = await startProgram(resolve(binary), ['demo', '--listen', '127.0.0.1:0', '--data', data], {
+    ready: /http:\/\/[^\s"'<>]+(?=\s)/,
   });
   const stop = async () => {
-    if (child.exitCode === null && child.signalCode === null) {
-      const exited = once(child, 'exit');
-      child.kill('SIGTERM');
-      await exited;
-    }
+    await program.stop();
     await rm(data, { recursive: true, force: true });
   };
-  const url = await printedUrl(child).catch(async (error) => {
-    await stop();
-    throw error;
-  });
-  return { url, stop };
-}
-
-function printedUrl(child) {
-  return new Promise((found, failed) => {
-    let printed = '';
-    const timer = setTimeout(() => failed(new Error(`no URL was printed: ${printed}`)), PATIENCE_MS);
-    child.on('error', failed);
-    child.on('exit', (code) => failed(new Error(`portcullis demo ended with code ${code}: ${printed}`)));
-    child.stdout.setEncoding('utf8');
-    child.stdout.on('data', (text) => {
-      printed += text;
-      const url = /http:\/\/[^\s"'<>]+(?=\s)/.exec(printed);
-      if (!url) return;
-      clearTimeout(timer);
-      found(new URL('/', url[0]).href);
-    });
-  });
+  return { url: new URL('/', program.ready[0]).href, stop };
 }
