@@ -53,6 +53,7 @@ pub use origin::OwnOrigin;
 pub use policy::{Action, Auth, ForwardPolicy, LogoutPolicy, LogoutScope, Policy, Unauthenticated};
 pub use receive::ClientAddr;
 pub use rejection::{REASONS, Rejection};
+use reply::Tie;
 pub use reply::{BodyError, Reply, ReplyBody, Teller};
 
 use authenticate::News;
@@ -110,6 +111,8 @@ pub struct ProxySettings {
 pub struct Proxy {
     shared: SharedProxy,
     rules: Rc<HeaderRules>,
+    /// Shared within the worker, so that an answer can have it without a word to the other workers.
+    revocations_here: Rc<Revocations>,
     upstreams: Vec<Upstream>,
     worker: WorkerMetrics,
     tunnels: TaskTracker,
@@ -135,6 +138,7 @@ impl Proxy {
     pub fn new(shared: SharedProxy, upstreams: Vec<Upstream>, worker: WorkerMetrics) -> Self {
         Self {
             rules: Rc::new(shared.rules.clone()),
+            revocations_here: Rc::new(shared.revocations.clone()),
             shared,
             upstreams,
             worker,
@@ -303,8 +307,11 @@ impl Proxy {
             .size_hint()
             .exact()
             .is_none_or(|bytes| bytes > AT_ONCE);
-        let stream = match answered.identity.user().filter(|_| may_last) {
-            None => None,
+        let tie = match answered.identity.user() {
+            None => Tie::Loose,
+            Some(caller) if !may_last => {
+                Tie::glance(Rc::clone(&self.revocations_here), caller.token.handle)
+            }
             Some(caller) => match self.revocations.enter_stream(caller.token.handle) {
                 None => {
                     return self.teller.reject(&Rejection::Unauthenticated {
@@ -312,12 +319,12 @@ impl Proxy {
                         login: None,
                     });
                 }
-                stream => stream,
+                Some(stream) => Tie::stream(stream),
             },
         };
         answered
             .response
-            .map(|body| ReplyBody::upstream(body, Rc::clone(&self.rules), stream))
+            .map(|body| ReplyBody::upstream(body, Rc::clone(&self.rules), tie))
     }
 
     /// After the upstream's 101, and not before, bytes go both ways.
@@ -416,7 +423,7 @@ impl Told {
     }
 }
 
-/// Shorter answers are not entered as live streams: they carry no more than what is on its way already.
+/// Shorter answers are not entered as live streams, which has a price: most are complete at once.
 const AT_ONCE: u64 = 64 * 1024;
 
 async fn end_of_tunnel(stream: Option<LiveStream>, shutdown: CancellationToken) -> CutReason {

@@ -25,8 +25,9 @@ use super::record::Record;
 use super::rejection::Rejection;
 use crate::cookie::SessionCookies;
 use crate::issuer::Issued;
-use crate::revocation::LiveStream;
+use crate::revocation::{LiveStream, Revocations, Verdict};
 use crate::secret::from_base64url_any;
+use crate::session::SessionHandle;
 use crate::upstream::UpstreamBody;
 
 pub type Reply = Response<ReplyBody>;
@@ -43,14 +44,63 @@ enum Source {
     Upstream {
         body: UpstreamBody,
         rules: Rc<HeaderRules>,
-        cut: Option<Cut>,
+        tie: Tie,
     },
 }
 
-/// Ends a body with its session.
-struct Cut {
-    _stream: LiveStream,
-    ended: Pin<Box<WaitForCancellationFutureOwned>>,
+/// How a body ends with its session.
+pub enum Tie {
+    /// It is nobody's.
+    Loose,
+    /// It may last, and is told.
+    Stream(LiveStream, Pin<Box<WaitForCancellationFutureOwned>>),
+    /// It is short. If it has to wait for its next byte all the same, it looks before it passes that on.
+    Glance {
+        revocations: Rc<Revocations>,
+        handle: SessionHandle,
+        waited: bool,
+    },
+}
+
+impl Tie {
+    pub fn stream(stream: LiveStream) -> Self {
+        let ended = Box::pin(stream.ended());
+        Self::Stream(stream, ended)
+    }
+
+    pub fn glance(revocations: Rc<Revocations>, handle: SessionHandle) -> Self {
+        Self::Glance {
+            revocations,
+            handle,
+            waited: false,
+        }
+    }
+
+    /// The next frame of `body`, unless the session has ended.
+    fn poll_frame(
+        &mut self,
+        body: &mut UpstreamBody,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        if let Self::Stream(_, ended) = self
+            && ended.as_mut().poll(cx).is_ready()
+        {
+            return Poll::Ready(Some(Err(BodyError::SessionEnded)));
+        }
+        let frame = Pin::new(body).poll_frame(cx);
+        if let Self::Glance {
+            revocations,
+            handle,
+            waited,
+        } = self
+        {
+            let late = std::mem::replace(waited, frame.is_pending());
+            if late && frame.is_ready() && revocations.verdict(handle) == Verdict::Revoked {
+                return Poll::Ready(Some(Err(BodyError::SessionEnded)));
+            }
+        }
+        frame.map(|frame| frame.map(|frame| frame.map_err(BodyError::Upstream)))
+    }
 }
 
 /// Why a body broke off.
@@ -72,18 +122,9 @@ impl ReplyBody {
         }
     }
 
-    /// `stream` is there if the answer may last and is to end with its session.
-    pub fn upstream(
-        body: UpstreamBody,
-        rules: Rc<HeaderRules>,
-        stream: Option<LiveStream>,
-    ) -> Self {
-        let cut = stream.map(|stream| Cut {
-            ended: Box::pin(stream.ended()),
-            _stream: stream,
-        });
+    pub fn upstream(body: UpstreamBody, rules: Rc<HeaderRules>, tie: Tie) -> Self {
         Self {
-            source: Source::Upstream { body, rules, cut },
+            source: Source::Upstream { body, rules, tie },
             record: None,
             answering: None,
         }
@@ -113,16 +154,8 @@ impl Body for ReplyBody {
         let this = &mut *self;
         let frame = match &mut this.source {
             Source::Own(content) => content.take().map(|content| Ok(Frame::data(content))),
-            Source::Upstream { body, rules, cut } => {
-                if cut
-                    .as_mut()
-                    .is_some_and(|cut| cut.ended.as_mut().poll(cx).is_ready())
-                {
-                    return Poll::Ready(Some(Err(BodyError::SessionEnded)));
-                }
-                let frame = ready!(Pin::new(body).poll_frame(cx))
-                    .map(|frame| frame.map_err(BodyError::Upstream));
-                frame.map(|frame| frame.map(|frame| rules.frame(frame)))
+            Source::Upstream { body, rules, tie } => {
+                ready!(tie.poll_frame(body, cx)).map(|frame| frame.map(|frame| rules.frame(frame)))
             }
         };
         if let (Some(record), Some(Ok(frame))) = (&mut this.record, &frame) {

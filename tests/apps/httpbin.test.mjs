@@ -39,6 +39,7 @@ auth = "optional"
 let httpbin;
 let gateway;
 let scratch;
+const tokens = new Set();
 
 before(async () => {
   scratch = await mkdtemp(join(tmpdir(), 'portcullis-httpbin-'));
@@ -266,8 +267,9 @@ describe('httpbin', { timeout: 60_000 }, () => {
   });
 
   test('no token of this run is in the log', () => {
-    assert.match(gateway.log(), /\/headers|headers/);
-    assert.doesNotMatch(gateway.log(), /eyJ[\w-]{10,}\./);
+    assert.match(gateway.log(), /\/headers/, 'requests are not logged');
+    assert.ok(tokens.size > 20);
+    for (const token of tokens) assert.ok(!gateway.log().includes(token), 'a token is in the log');
     assert.doesNotMatch(gateway.log(), /panicked/);
   });
 });
@@ -275,6 +277,7 @@ describe('httpbin', { timeout: 60_000 }, () => {
 async function logIn(user) {
   const client = new Client(gateway.url);
   assert.equal((await client.get(`/response-headers?portcullis-login=${user}`)).status, 200);
+  for (const token of client.cookies.values()) tokens.add(token);
   return client;
 }
 
