@@ -4,6 +4,7 @@
 //! the same: signature, time, key, then revocation. What a stranger can make the gateway do ends with the signature.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use http::HeaderValue;
 use moka::sync::Cache;
@@ -43,6 +44,8 @@ pub struct Caller {
     pub token: VerifiedAccessToken,
     /// The user id as the identity header writes it.
     pub header: HeaderValue,
+    /// The token was shown by a client on this replica, and the store is told.
+    shown: AtomicBool,
 }
 
 /// A request whose caller is known, or known to be nobody.
@@ -86,18 +89,18 @@ impl VerifiedTokens {
         }
     }
 
-    /// Says also whether the token is seen for the first time.
-    pub(super) fn verify(&self, token: &str, issuer: &Issuer) -> Option<(Arc<Caller>, bool)> {
+    pub(super) fn verify(&self, token: &str, issuer: &Issuer) -> Option<Arc<Caller>> {
         if let Some(caller) = self.cache.get(token) {
-            return Some((caller, false));
+            return Some(caller);
         }
         let verified = issuer.verify_access(token).ok()?;
         let caller = Arc::new(Caller {
             header: verified.user.to_header_value(),
             token: verified,
+            shown: AtomicBool::new(false),
         });
         self.cache.insert(token.into(), Arc::clone(&caller));
-        Some((caller, true))
+        Some(caller)
     }
 }
 
@@ -170,8 +173,7 @@ impl Proxy {
             .access
             .iter()
             .filter_map(|token| self.verified.verify(token, &self.issuer));
-        let mut handles: Vec<SessionHandle> =
-            by_access.map(|(caller, _)| caller.token.handle).collect();
+        let mut handles: Vec<SessionHandle> = by_access.map(|caller| caller.token.handle).collect();
         let by_refresh = presented
             .refresh
             .iter()
@@ -189,7 +191,6 @@ impl Proxy {
             .access
             .iter()
             .find_map(|token| self.verified.verify(token, &self.issuer))
-            .map(|(caller, _)| caller)
     }
 
     /// An unsafe method or a WebSocket handshake that another site has sent, or may have.
@@ -240,7 +241,7 @@ impl Proxy {
         let mut live: Option<Arc<Caller>> = None;
         let mut over = false;
         for token in tokens.iter() {
-            let Some((caller, first_sight)) = self.verified.verify(token, &self.issuer) else {
+            let Some(caller) = self.verified.verify(token, &self.issuer) else {
                 continue;
             };
             let token = &caller.token;
@@ -253,9 +254,7 @@ impl Proxy {
             match self.verdict(token.handle, now).await? {
                 Verdict::Revoked => over = true,
                 Verdict::AskStore | Verdict::Live => {
-                    if first_sight {
-                        self.note_use(token, now);
-                    }
+                    self.note_use(&caller, now);
                     if live
                         .as_ref()
                         .is_some_and(|other| other.token.handle != caller.token.handle)
@@ -305,7 +304,7 @@ impl Proxy {
     async fn renew(&self, received: &Received, token: RefreshToken) -> Result<Standing, Rejection> {
         match self.refresh_token(received, token).await {
             Ok(issued) => match self.verified.verify(issued.access.expose(), &self.issuer) {
-                Some((caller, _)) => Ok(Standing::Known(caller, News::Issued(issued))),
+                Some(caller) => Ok(Standing::Known(caller, News::Issued(issued))),
                 None => Err(Rejection::Internal),
             },
             Err(NotRefreshed::Over(_)) => Ok(Standing::Over(Unproven::Over)),
@@ -314,15 +313,24 @@ impl Proxy {
         }
     }
 
-    /// That a successor is in use is noted off the request's way; a note that finds no room is not worth a wait.
-    fn note_use(&self, token: &VerifiedAccessToken, now: Timestamp) {
-        if token.generation > 0 {
-            let used = TokenUse {
-                handle: token.handle,
-                generation: token.generation,
-                at: now,
-            };
-            let _ = self.uses.try_send(used);
+    /// That a successor is in use is noted off the request's way; for a note that finds no room the next request will do. A
+    /// token is in use when a client shows it, not when it is made: its answer may get lost.
+    fn note_use(&self, caller: &Caller, now: Timestamp) {
+        let token = &caller.token;
+        let is_known = |shown: &AtomicBool| {
+            // Looked at first, since a write makes the cores pass it around.
+            shown.load(Ordering::Relaxed) || shown.swap(true, Ordering::Relaxed)
+        };
+        if token.generation == 0 || is_known(&caller.shown) {
+            return;
+        }
+        let used = TokenUse {
+            handle: token.handle,
+            generation: token.generation,
+            at: now,
+        };
+        if self.uses.try_send(used).is_err() {
+            caller.shown.store(false, Ordering::Relaxed);
         }
     }
 

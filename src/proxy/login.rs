@@ -73,7 +73,7 @@ impl Proxy {
         answered.identity = self
             .verified
             .verify(issued.access.expose(), &self.issuer)
-            .map_or(Identity::Anonymous, |(caller, _)| Identity::User(caller));
+            .map_or(Identity::Anonymous, Identity::User);
         answered.news = News::Issued(Arc::new(issued));
         Ok((answered, true))
     }

@@ -5,6 +5,9 @@
     reason = "a helper's panic fails its test, as it should"
 )]
 
+mod expiry;
 mod login;
 mod logout;
+mod refresh;
 mod support;
+mod theft;

@@ -8,6 +8,7 @@ pub mod wire;
 
 use std::net::SocketAddr;
 use std::process::{Command, Output};
+use std::sync::Barrier;
 use std::time::Duration;
 
 use portcullis::clock::{Clock, ClockHands};
@@ -223,4 +224,23 @@ pub fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
         std::thread::sleep(Duration::from_millis(5));
     }
     panic!("did not happen within ten seconds: {what}");
+}
+
+/// Does something `count` times at once; each is told its number.
+pub fn together<T: Send>(count: usize, task: impl Fn(usize) -> T + Sync) -> Vec<T> {
+    let start = Barrier::new(count);
+    std::thread::scope(|scope| {
+        let start_one = |number| {
+            let (task, start) = (&task, &start);
+            scope.spawn(move || {
+                start.wait();
+                task(number)
+            })
+        };
+        let threads: Vec<_> = (0..count).map(start_one).collect();
+        threads
+            .into_iter()
+            .map(|thread| thread.join().unwrap())
+            .collect()
+    })
 }
