@@ -434,7 +434,10 @@ async fn end_of_tunnel(stream: Option<LiveStream>, shutdown: CancellationToken) 
         }
         Some(stream) => {
             tokio::select! {
-                () = stream.ended() => CutReason::Revoked,
+                () = stream.ended() => match stream.has_lapsed() {
+                    true => CutReason::Lapsed,
+                    false => CutReason::Revoked,
+                },
                 () = shutdown.cancelled() => CutReason::Shutdown,
             }
         }

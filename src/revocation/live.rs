@@ -1,10 +1,11 @@
 //! The open streams of each session: WebSockets, event streams, long downloads.
 //!
 //! Only what lasts is entered here; an ordinary request pays nothing. Whoever holds an entry is told when its session
-//! ends, and takes itself out by dropping it.
+//! ends, or this replica cannot tell any more whether it has, and takes itself out by dropping it.
 
 use std::collections::HashMap;
 use std::hash::BuildHasherDefault;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
@@ -18,8 +19,14 @@ pub struct LiveStreams {
     shards: Arc<[Mutex<Shard>]>,
 }
 
-type Shard =
-    HashMap<SessionHandle, Vec<(u64, CancellationToken)>, BuildHasherDefault<HandleHasher>>;
+type Shard = HashMap<SessionHandle, Vec<(u64, End)>, BuildHasherDefault<HandleHasher>>;
+
+/// How a stream is told of its end; cheap to clone.
+#[derive(Clone, Debug, Default)]
+struct End {
+    ended: CancellationToken,
+    lapsed: Arc<AtomicBool>,
+}
 
 impl Default for LiveStreams {
     fn default() -> Self {
@@ -33,28 +40,28 @@ impl LiveStreams {
     /// Enters a stream of `handle`. A revocation that comes later ends it; for one that came before, look at the
     /// revocation set after entering.
     pub fn enter(&self, handle: SessionHandle) -> LiveStream {
-        let ended = CancellationToken::new();
+        let end = End::default();
         let mut shard = self.shard(&handle);
         let streams = shard.entry(handle).or_default();
         let number = streams.last().map_or(0, |(last, _)| last + 1);
-        streams.push((number, ended.clone()));
+        streams.push((number, end.clone()));
         drop(shard);
         LiveStream {
             streams: self.clone(),
             handle,
             number,
-            ended,
+            end,
         }
     }
 
     /// Ends the streams of a session; returns how many there were.
     pub fn cut(&self, handle: &SessionHandle) -> usize {
         let streams = self.shard(handle).remove(handle).unwrap_or_default();
-        streams.iter().for_each(|(_, ended)| ended.cancel());
+        streams.iter().for_each(|(_, end)| end.ended.cancel());
         streams.len()
     }
 
-    /// Ends all streams, of whatever session.
+    /// Ends all streams, of whatever session: this replica cannot answer for them any more.
     pub fn cut_all(&self) -> usize {
         let cut = |shard: &Mutex<Shard>| {
             let streams =
@@ -62,7 +69,10 @@ impl LiveStreams {
             streams
                 .values()
                 .flatten()
-                .map(|(_, ended)| ended.cancel())
+                .map(|(_, end)| {
+                    end.lapsed.store(true, Ordering::Release);
+                    end.ended.cancel();
+                })
                 .count()
         };
         self.shards.iter().map(cut).sum()
@@ -98,7 +108,7 @@ pub struct LiveStream {
     streams: LiveStreams,
     handle: SessionHandle,
     number: u64,
-    ended: CancellationToken,
+    end: End,
 }
 
 impl LiveStream {
@@ -106,9 +116,14 @@ impl LiveStream {
         self.handle
     }
 
-    /// Resolves when the session has ended.
+    /// Resolves when the stream has to end.
     pub fn ended(&self) -> WaitForCancellationFutureOwned {
-        self.ended.clone().cancelled_owned()
+        self.end.ended.clone().cancelled_owned()
+    }
+
+    /// It has to end because this replica lost touch with the store, and not because its session has ended.
+    pub fn has_lapsed(&self) -> bool {
+        self.end.lapsed.load(Ordering::Acquire)
     }
 }
 
@@ -119,7 +134,7 @@ impl Drop for LiveStream {
             return;
         };
         // A stream that was cut left with all others of its time; the number may belong to a newer one since.
-        streams.retain(|(number, _)| self.ended.is_cancelled() || *number != self.number);
+        streams.retain(|(number, _)| self.end.ended.is_cancelled() || *number != self.number);
         if streams.is_empty() {
             shard.remove(&self.handle);
         }
@@ -137,8 +152,8 @@ mod tests {
         let (alice, bob) = (SessionHandle::random(), SessionHandle::random());
         let (first, second, other) = (live.enter(alice), live.enter(alice), live.enter(bob));
         assert_eq!(live.cut(&alice), 2);
-        assert!(first.ended.is_cancelled() && second.ended.is_cancelled());
-        assert!(!other.ended.is_cancelled());
+        assert!(first.end.ended.is_cancelled() && second.end.ended.is_cancelled());
+        assert!(!other.end.ended.is_cancelled() && !first.has_lapsed());
         assert_eq!(live.len(), 1);
         assert_eq!(live.cut(&alice), 0);
     }
@@ -152,7 +167,7 @@ mod tests {
         let third = live.enter(handle);
         drop(second);
         assert_eq!(live.cut(&handle), 1);
-        assert!(third.ended.is_cancelled());
+        assert!(third.end.ended.is_cancelled());
         let fourth = live.enter(handle);
         drop(third);
         assert_eq!(
@@ -171,7 +186,11 @@ mod tests {
             .map(|_| live.enter(SessionHandle::random()))
             .collect();
         assert_eq!(live.cut_all(), 1000);
-        assert!(streams.iter().all(|stream| stream.ended.is_cancelled()));
+        assert!(
+            streams
+                .iter()
+                .all(|stream| stream.end.ended.is_cancelled() && stream.has_lapsed())
+        );
         assert!(live.is_empty());
     }
 }
