@@ -57,7 +57,7 @@ after(async () => {
   await rm(scratch, { recursive: true, force: true });
 });
 
-describe('httpbin', { timeout: 60_000 }, () => {
+describe('httpbin', { timeout: 180_000 }, () => {
   test('nobody gets in without a session', async () => {
     const stranger = new Client(gateway.url);
     assert.equal((await stranger.get('/headers')).status, 401);

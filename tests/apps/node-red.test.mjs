@@ -15,7 +15,7 @@ import { startProgram } from '../browser/program.mjs';
 import { Client } from './client.mjs';
 import { startGateway } from './gateway.mjs';
 
-const PATIENCE_MS = 30_000;
+const PATIENCE_MS = 60_000;
 const NODE_RED = resolve('node_modules/.bin/node-red');
 
 // One flow ticks into the editor's debug sidebar, one answers who the app thinks is asking.
@@ -58,7 +58,7 @@ afterEach(async () => {
   contexts = [];
 });
 
-describe('Node-RED', { timeout: 120_000 }, () => {
+describe('Node-RED', { timeout: 300_000 }, () => {
   test('nobody gets in without a session', async () => {
     const stranger = new Client(gateway.url);
     for (const path of ['/', '/flows', '/settings', '/comms', '/red/red.min.js']) {

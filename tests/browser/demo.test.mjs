@@ -10,7 +10,7 @@ import { after, afterEach, before, describe, test } from 'node:test';
 import { launchChromium } from './chromium.mjs';
 import { startProgram } from './program.mjs';
 
-const PATIENCE_MS = 15_000;
+const PATIENCE_MS = 30_000;
 
 let demo;
 let chrome;
@@ -31,7 +31,7 @@ afterEach(async () => {
   contexts = [];
 });
 
-describe('portcullis demo', { timeout: 120_000 }, () => {
+describe('portcullis demo', { timeout: 300_000 }, () => {
   test('a login shows the user that the app was told', async () => {
     const { page, complaints } = await openBrowser();
     await page.getByRole('heading', { name: 'Log in' }).waitFor();
