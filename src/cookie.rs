@@ -130,6 +130,10 @@ impl SessionCookies {
             .chain(refresh_paths.into_iter().map(|path| (REFRESH, path)));
         scopes
             .flat_map(|(name, path)| domains.iter().map(move |domain| (name, path, *domain)))
+            .filter(|(_, path, domain)| {
+                // Browsers take no other cookie of that prefix, not even to clear it.
+                settings.prefix != "__Host-" || (*path == "/" && domain.is_none())
+            })
             .map(|(name, path, domain)| {
                 self.cleared(&format!("{}{name}", settings.prefix), path, domain)
             })
