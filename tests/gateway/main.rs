@@ -5,9 +5,14 @@
     reason = "a helper's panic fails its test, as it should"
 )]
 
+mod cookies;
+mod cross_site;
 mod expiry;
+mod identity;
 mod login;
 mod logout;
+mod paths;
+mod redirects;
 mod refresh;
 mod support;
 mod theft;
