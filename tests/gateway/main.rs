@@ -8,11 +8,15 @@
 mod cookies;
 mod cross_site;
 mod expiry;
+mod hot_path;
 mod identity;
 mod login;
 mod logout;
 mod paths;
 mod redirects;
 mod refresh;
+mod replicas;
+mod session_control;
+mod store_down;
 mod support;
 mod theft;

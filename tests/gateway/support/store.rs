@@ -49,6 +49,21 @@ impl StoreFile {
         self.sabotage(rename("", "_away"), rename("_away", ""))
     }
 
+    /// The same, and lets nobody write what is left: who tries waits for two seconds first.
+    pub fn take_away_and_lock(&self) -> (Sabotage, Sabotage) {
+        let away = self.take_away();
+        // Dropped in this order, the lock goes first.
+        (self.lock(), away)
+    }
+
+    /// Adds a trigger until the guard is dropped.
+    pub fn trigger(&self, what: &str) -> Sabotage {
+        self.sabotage(
+            format!("CREATE TRIGGER sabotage {what}"),
+            "DROP TRIGGER sabotage".into(),
+        )
+    }
+
     /// All bytes of the store. Not read by this process, which would lose its locks on the file as it closes it.
     pub fn dump(&self) -> Vec<u8> {
         let path = self.path.display().to_string();
