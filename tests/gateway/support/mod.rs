@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use portcullis::clock::{Clock, ClockHands};
 use portcullis::config::Config;
-use portcullis::gateway::{Gateway, Parts};
+use portcullis::gateway::{Gateway, GatewayError, Parts};
 use tempfile::TempDir;
 
 pub use app::App;
@@ -65,11 +65,15 @@ impl World {
 
     /// Starts a replica; all of a world share the store and the clock.
     pub fn replica(&self) -> Replica {
-        let gateway = Gateway::start(&self.config(), self.clock.clone()).unwrap();
-        Replica {
+        self.try_replica().unwrap()
+    }
+
+    pub fn try_replica(&self) -> Result<Replica, GatewayError> {
+        let gateway = Gateway::start(&self.config(), self.clock.clone())?;
+        Ok(Replica {
             address: gateway.addresses()[0],
             gateway: Some(gateway),
-        }
+        })
     }
 
     pub fn replicas(&self) -> [Replica; 2] {

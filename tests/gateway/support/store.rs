@@ -33,6 +33,17 @@ impl StoreFile {
         row.get(0)
     }
 
+    /// The one value that a query gives.
+    pub fn blob(&self, query: &str) -> Vec<u8> {
+        let mut session = self.open();
+        let row = session.block_on(async |connection| {
+            raw_sql(AssertSqlSafe(query.to_owned()))
+                .fetch_one(connection)
+                .await
+        });
+        row.get(0)
+    }
+
     /// Lets nobody write until the guard is dropped: somebody else is in the middle of a transaction.
     pub fn lock(&self) -> Sabotage {
         self.sabotage("BEGIN IMMEDIATE".into(), "ROLLBACK".into())
