@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use http::header::{CONTENT_LENGTH, HOST, HeaderMap, TRANSFER_ENCODING};
+use http::header::{HOST, HeaderMap, TRANSFER_ENCODING};
 use http::{HeaderValue, Method, Request, Uri, Version};
 use hyper::body::Incoming;
 
@@ -76,12 +76,16 @@ fn check_method(method: &Method) -> Result<(), Rejection> {
     Ok(())
 }
 
-/// RFC 9112 section 6.1: a request with both is an attempt at smuggling.
+/// A coding that is not simply "chunked", once, may be read otherwise by whoever comes before or after. About lengths hyper has
+/// decided: those that are no number or differ are refused; one beside a coding is dropped, and nothing is read after that
+/// request (RFC 9112 section 6.3).
 fn check_framing(headers: &HeaderMap) -> Result<(), Rejection> {
-    if headers.contains_key(TRANSFER_ENCODING) && headers.contains_key(CONTENT_LENGTH) {
-        return Err(Malformed::Framing.into());
+    let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
+    match (codings.next(), codings.next()) {
+        (None, _) => Ok(()),
+        (Some(only), None) if only.as_bytes().eq_ignore_ascii_case(b"chunked") => Ok(()),
+        _ => Err(Malformed::Framing.into()),
     }
-    Ok(())
 }
 
 /// RFC 9112 section 3.2: exactly one `Host`, and the target's own authority, if it names one, is the same.

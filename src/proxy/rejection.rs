@@ -66,7 +66,7 @@ pub enum Malformed {
     Path(AmbiguousPath),
     #[error("method is not in upper case")]
     Method,
-    #[error("request has both Transfer-Encoding and Content-Length")]
+    #[error("Transfer-Encoding is not just chunked")]
     Framing,
     #[error("Host is missing, repeated, malformed, or not that of the request target")]
     Host,

@@ -9,8 +9,8 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use http::header::{
-    ACCESS_CONTROL_EXPOSE_HEADERS, ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderMap, HeaderValue,
-    LOCATION, RETRY_AFTER, SET_COOKIE,
+    ACCESS_CONTROL_EXPOSE_HEADERS, ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_TYPE, HeaderMap,
+    HeaderValue, LOCATION, RETRY_AFTER, SET_COOKIE,
 };
 use http::{Response, StatusCode};
 use http_body::{Body, Frame, SizeHint};
@@ -233,6 +233,10 @@ impl Teller {
             self.clear(headers);
         }
         match rejection {
+            // What follows on a connection is worth nothing once a request on it could not be read for certain.
+            Rejection::Malformed(_) | Rejection::TooLong => {
+                headers.insert(CONNECTION, HeaderValue::from_static("close"));
+            }
             Rejection::Unauthenticated {
                 login: Some(login), ..
             } => {
