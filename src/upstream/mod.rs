@@ -109,7 +109,7 @@ impl Upstream {
             replay == Replay::Allowed && upload.is_none() && head.method.is_idempotent();
         let request = Request::from_parts(head, body);
 
-        let (answer, connection) = self
+        let (mut answer, connection) = self
             .exchange(request, upload.as_deref(), repeatable)
             .await?;
         if answer.status() == StatusCode::SWITCHING_PROTOCOLS {
@@ -124,6 +124,8 @@ impl Upstream {
         // To a server that answered in HTTP/1.0 hyper speaks HTTP/1.0 from then on, which cannot frame a body of
         // unknown length.
         let pool = (answer.version() == Version::HTTP_11).then(|| Rc::clone(&self.pool));
+        // Whoever passes the answer on speaks its own version (RFC 9112 section 2.3), and frames the body in it.
+        *answer.version_mut() = Version::HTTP_11;
         Ok(answer.map(|body| UpstreamBody::new(body, connection, pool)))
     }
 
