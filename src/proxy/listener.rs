@@ -149,6 +149,7 @@ async fn serve_connection(
         .timer(TokioTimer::new())
         .header_read_timeout(settings.keep_alive_timeout)
         .max_headers(settings.header_count)
+        .max_header_size(settings.header_bytes)
         .max_buf_size(settings.header_bytes.max(MIN_BUFFER))
         .serve_connection(TokioIo::new(stream), service)
         .with_upgrades();
