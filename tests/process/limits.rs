@@ -1,0 +1,156 @@
+//! What one client can take of the gateway.
+
+use std::time::Duration;
+
+use crate::support::{Conn, Gateway, Home, Upstream, eventually, only_app, timed};
+
+fn gateway(upstream: &Upstream, limits: &str) -> (Home, Gateway) {
+    let home = Home::new(&format!(
+        "[server.limits]\n{limits}\n{}",
+        only_app(upstream.address)
+    ));
+    let gateway = home.start();
+    (home, gateway)
+}
+
+#[test]
+fn limits_of_the_head_are_as_configured() {
+    let upstream = Upstream::application();
+    let (_home, gateway) = gateway(&upstream, "header_bytes = \"32KiB\"\nheader_count = 150");
+    for (lines, status) in [
+        (format!("x: {}\r\n", "y".repeat(30 * 1024)), 200),
+        (format!("x: {}\r\n", "y".repeat(33 * 1024)), 431),
+        ("x: y\r\n".repeat(149), 200),
+        ("x: y\r\n".repeat(150), 431),
+    ] {
+        let mut conn = gateway.connect();
+        conn.send(format!(
+            "GET /public/ HTTP/1.1\r\nhost: g.test\r\n{lines}\r\n"
+        ));
+        assert_eq!(conn.answer().status, status);
+    }
+}
+
+/// T116: half a head, a byte now and then, and half of the second head on a connection.
+#[test]
+fn a_head_that_does_not_come_ends_the_connection() {
+    let upstream = Upstream::application();
+    let (_home, gateway) = gateway(&upstream, "head_timeout = \"400ms\"");
+    for beginning in ["G", "GET /public/ HTTP/1.1\r\nhost: g.test\r\nx:"] {
+        for after_a_request in [false, true] {
+            let mut conn = gateway.connect();
+            if after_a_request {
+                assert_eq!(conn.get("/public/", "").status, 200);
+            }
+            conn.send(beginning);
+            let (rest, took) = timed(|| conn.rest());
+            let rest = String::from_utf8(rest).unwrap();
+            assert!(
+                rest.is_empty() || rest.starts_with("HTTP/1.1 408 "),
+                "{rest}"
+            );
+            assert!(took < Duration::from_secs(4), "{beginning:?}: {took:?}");
+        }
+    }
+    let mut slow = gateway.connect();
+    let (_, took) = timed(|| {
+        let request = b"GET /public/ HTTP/1.1\r\nhost: g.test\r\nx: ".iter();
+        for byte in request.chain(std::iter::repeat(&b'y')) {
+            if slow.try_send([*byte]).is_err() {
+                break;
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    });
+    assert!(took < Duration::from_secs(4), "{took:?}");
+}
+
+/// Only heads are timed: a body may be as slow as its sender, and an answer as slow as its reader.
+#[test]
+fn a_slow_body_is_no_slow_head() {
+    let upstream = Upstream::application();
+    let (_home, gateway) = gateway(&upstream, "head_timeout = \"200ms\"");
+    let mut conn = gateway.connect();
+    conn.send("POST /hook HTTP/1.1\r\nhost: g.test\r\ncontent-length: 5\r\n\r\n");
+    for byte in b"hello" {
+        std::thread::sleep(Duration::from_millis(120));
+        conn.send([*byte]);
+    }
+    assert_eq!(conn.answer().status, 200);
+}
+
+#[test]
+fn a_connection_at_rest_is_kept_for_as_long_as_configured() {
+    let upstream = Upstream::application();
+    let (_home, gateway) = gateway(
+        &upstream,
+        "head_timeout = \"300ms\"\nkeep_alive_timeout = \"1500ms\"",
+    );
+    // One that asked nothing yet, one that the upstream answered, one that the gateway itself answered.
+    for (path, status) in [("", 0), ("/public/", 200), ("/private", 401)] {
+        let mut conn = gateway.connect();
+        if !path.is_empty() {
+            assert_eq!(conn.get(path, "").status, status);
+        }
+        // Longer than a head may take, shorter than a connection may rest.
+        assert!(conn.is_silent_for(Duration::from_millis(700)), "{path}");
+        assert_eq!(conn.get("/private", "").status, 401, "{path}");
+        let (rest, took) = timed(|| conn.rest());
+        assert_eq!(rest, b"");
+        assert!(took >= Duration::from_millis(1000), "{path}: {took:?}");
+        assert!(took < Duration::from_secs(5), "{path}: {took:?}");
+    }
+}
+
+#[test]
+fn connections_beyond_the_limit_are_closed_and_a_place_comes_free() {
+    let upstream = Upstream::application();
+    let home = Home::new("");
+    let more = format!(
+        "[server.limits]\nconnections = 4\n{}",
+        only_app(upstream.address)
+    );
+    home.configure(&more.replace("workers = 2", "workers = 1"));
+    let gateway = home.start();
+    let mut open: Vec<Conn> = Vec::new();
+    let mut refused = 0;
+    for _ in 0..40 {
+        let mut conn = gateway.connect();
+        match conn.try_request("GET", "/public/", "") {
+            Some(answer) => {
+                assert_eq!(answer.status, 200);
+                open.push(conn);
+            }
+            None => refused += 1,
+        }
+    }
+    assert!((2..=4).contains(&open.len()), "{}", open.len());
+    assert_eq!(open.len() + refused, 40);
+    // Those that have a place keep it.
+    for conn in &mut open {
+        assert_eq!(conn.get("/public/", "").status, 200);
+    }
+    assert_eq!(gateway.admin_status("/readyz"), 200);
+    open.clear();
+    eventually("a place comes free", || {
+        let mut conn = gateway.connect();
+        conn.try_request("GET", "/public/", "").is_some()
+    });
+}
+
+#[test]
+fn many_connections_at_rest_take_little_memory() {
+    let upstream = Upstream::application();
+    let (_home, gateway) = gateway(&upstream, "connections = 2000");
+    gateway.status("/private", "");
+    let before = gateway.resident_kib(false);
+    let connections: Vec<Conn> = (0..400)
+        .map(|_| {
+            let mut conn = gateway.connect();
+            assert_eq!(conn.get("/private", "").status, 401);
+            conn
+        })
+        .collect();
+    let each = (gateway.resident_kib(false).saturating_sub(before)) / connections.len() as u64;
+    assert!(each < 64, "{each} KiB per connection");
+}

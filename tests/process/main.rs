@@ -1,0 +1,23 @@
+//! The program as operators run it: the built binary as a process, met over raw sockets and by its command line, in front of
+//! upstreams that are scripted byte by byte.
+
+#![expect(
+    clippy::unwrap_used,
+    reason = "clippy.toml allows it in test functions, and these are their helpers"
+)]
+
+mod bodies;
+mod commands;
+mod ending;
+mod framing;
+mod heads;
+mod killed;
+mod limits;
+mod master_key;
+mod messages;
+mod sessions;
+mod store_trouble;
+mod support;
+mod telling;
+mod upstreams;
+mod websockets;
