@@ -136,6 +136,28 @@ fn a_database_that_is_locked_for_a_moment_is_not_noticed() {
     assert_eq!(waiting.join().unwrap(), 200);
 }
 
+/// Whoever starts a gateway or runs a command meanwhile is told, in time, what is wrong.
+#[test]
+fn a_start_on_a_locked_database() {
+    let upstream = Upstream::application();
+    let home = Home::new(&configuration(&upstream, ""));
+    let gateway = home.start();
+    let opened = home.open_session("alice");
+    drop(gateway);
+    let lock = Lock::take(&home.path("portcullis.db"));
+    for ended in [
+        home.fail_to_start(),
+        home.run(&["sessions", "revoke", &opened.handle]),
+        home.run(&["sessions", "open", "--user", "bob"]),
+    ] {
+        assert_eq!(ended.code, Some(1), "{ended:?}");
+        assert!(ended.stderr.contains("database is locked"), "{ended:?}");
+        assert_eq!(ended.stdout, "");
+    }
+    lock.release();
+    assert_eq!(home.listed(), [opened.handle]);
+}
+
 #[test]
 fn a_database_that_is_moved_away_and_comes_back() {
     let upstream = Upstream::application();
