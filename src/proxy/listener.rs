@@ -89,25 +89,43 @@ struct Worker {
 impl Worker {
     async fn accept(&self, listener: TcpListener) {
         loop {
-            let accepted = tokio::select! {
-                () = self.stop.cancelled() => return,
-                accepted = listener.accept() => accepted,
-            };
-            match accepted {
-                Ok(_) if self.open.get() >= self.settings.connections => {
-                    debug!(
-                        "refused a connection: as many are open as server.limits.connections allows"
-                    );
-                }
-                Ok((stream, peer)) => self.start(stream, ClientAddr(peer.ip())),
-                Err(error) => {
-                    // Out of file descriptors, or a client that was gone before it was met: neither ends the listener.
-                    warn!(
-                        error = &error as &dyn std::error::Error,
-                        "cannot accept a connection"
-                    );
-                    tokio::time::sleep(ACCEPT_PAUSE).await;
-                }
+            tokio::select! {
+                () = self.stop.cancelled() => return self.accept_the_queue(listener),
+                accepted = listener.accept() => self.met(accepted).await,
+            }
+        }
+    }
+
+    /// Who was let into the queue before the end would be reset with it.
+    fn accept_the_queue(&self, listener: TcpListener) {
+        let Ok(listener) = listener.into_std() else {
+            return;
+        };
+        while let Ok((stream, peer)) = listener.accept() {
+            let stream = stream
+                .set_nonblocking(true)
+                .and_then(|()| TcpStream::from_std(stream));
+            if let Ok(stream) = stream {
+                self.start(stream, ClientAddr(peer.ip()));
+            }
+        }
+    }
+
+    async fn met(&self, accepted: io::Result<(TcpStream, SocketAddr)>) {
+        match accepted {
+            Ok(_) if self.open.get() >= self.settings.connections => {
+                debug!(
+                    "refused a connection: as many are open as server.limits.connections allows"
+                );
+            }
+            Ok((stream, peer)) => self.start(stream, ClientAddr(peer.ip())),
+            Err(error) => {
+                // Out of file descriptors, or a client that was gone before it was met: neither ends the listener.
+                warn!(
+                    error = &error as &dyn std::error::Error,
+                    "cannot accept a connection"
+                );
+                tokio::time::sleep(ACCEPT_PAUSE).await;
             }
         }
     }
@@ -156,7 +174,7 @@ async fn serve_connection(
     let mut connection = pin!(connection);
     let served = tokio::select! {
         served = connection.as_mut() => served,
-        () = stop.cancelled() => {
+        () = last_call(&stop) => {
             connection.as_mut().graceful_shutdown();
             connection.await
         }
@@ -167,6 +185,12 @@ async fn serve_connection(
             "a client connection ended early"
         );
     }
+}
+
+/// The end, and a moment for requests that are on their way already.
+async fn last_call(stop: &CancellationToken) {
+    stop.cancelled().await;
+    tokio::time::sleep(LAST_CALL).await;
 }
 
 /// A connection's place among those that are open.
@@ -195,6 +219,9 @@ impl Drop for Place {
 
 /// Connections that wait to be accepted.
 const BACKLOG: i32 = 1024;
+
+/// Longer than the first bytes of an accepted connection take within a data centre.
+const LAST_CALL: Duration = Duration::from_millis(100);
 
 /// After a failure to accept, which seldom passes at once.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);

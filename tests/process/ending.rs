@@ -261,3 +261,25 @@ fn no_answer_is_lost_under_load() {
     }
     assert_eq!(home.listed().len(), cookies.len());
 }
+
+/// The process stands still while clients connect and the end is announced, so it meets both at once.
+#[test]
+fn who_was_waiting_to_be_accepted_is_answered() {
+    let upstream = Upstream::application();
+    let home = home(&upstream, "30s");
+    let mut gateway = home.start();
+    gateway.signal("STOP");
+    let mut waiting: Vec<Conn> = (0..400)
+        .map(|_| {
+            let mut conn = gateway.connect();
+            conn.send("GET /app HTTP/1.1\r\nhost: g.test\r\n\r\n");
+            conn
+        })
+        .collect();
+    gateway.signal("TERM");
+    gateway.signal("CONT");
+    for conn in &mut waiting {
+        assert_eq!(conn.answer().status, 401);
+    }
+    assert_eq!(gateway.ended().code(), Some(0));
+}
