@@ -52,7 +52,14 @@ fn every_source_file_is_in_the_house_and_no_other() {
 
 #[test]
 fn every_path_that_is_named_exists() {
-    const FOLDERS: [&str; 5] = ["src", "tests", "config", "migrations", "examples"];
+    const FOLDERS: [&str; 6] = [
+        "src",
+        "tests",
+        "config",
+        "migrations",
+        "examples",
+        "scripts",
+    ];
     for name in ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md"] {
         let text = document(name);
         for path in quoted(&text).chain(linked(&text)) {
