@@ -62,7 +62,7 @@ impl Proxy {
         let open = async move {
             let opened = issuer.open(new).await?;
             if let Some(replaced) = &opened.replaced {
-                revocations.apply(replaced);
+                revocations.acknowledge(replaced).await;
             }
             Ok::<_, Rejection>(opened.issued)
         };

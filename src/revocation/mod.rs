@@ -228,8 +228,8 @@ impl Revocations {
         Ok(revocation)
     }
 
-    /// Makes a revocation that is committed hold: here at once, then on the other replicas.
-    async fn acknowledge(&self, revocation: &Revocation) {
+    /// Makes a revocation that is committed hold, and returns when it does: here at once, then known to whom the settings say.
+    pub async fn acknowledge(&self, revocation: &Revocation) {
         let committed_at = self.shared.clock.boot();
         self.apply(revocation);
         if self.shared.settings.acknowledge == Acknowledge::Fleet {
