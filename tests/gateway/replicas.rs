@@ -14,16 +14,28 @@ fn under_load(replicas: &[Replica; 2], story: impl FnOnce()) {
     std::thread::scope(|scope| {
         for number in 0..4 {
             let (replica, over) = (&replicas[number % 2], &over);
-            let mut bystander = Browser::logged_in(replica, "bystander");
+            let bystander = Browser::logged_in(replica, "bystander");
             scope.spawn(move || {
+                let request = bystander.request("GET", "/app/load", &[], "");
+                let mut connection = replica.connect();
                 while !over.load(Ordering::Relaxed) {
-                    bystander.get(replica, "/app/load").assert_served();
+                    connection.send(&request);
+                    connection.answer().assert_served();
                 }
             });
         }
+        let _over = EndOfStory(&over);
         story();
-        over.store(true, Ordering::Relaxed);
     });
+}
+
+/// Ends the load, be it that the story fails.
+struct EndOfStory<'a>(&'a AtomicBool);
+
+impl Drop for EndOfStory<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
 }
 
 /// Invariant 1, and T068, T069, T070 two hundred times.
@@ -79,6 +91,42 @@ fn a_logout_of_all_devices_is_linearizable_on_both_replicas() {
         }
     });
     assert_eq!(world.app.count("/app"), 0);
+}
+
+/// Invariant 1 without luck: the other replica looks at the log once a second, and each kind of ending waits for it.
+#[test]
+fn an_answer_waits_for_a_replica_that_is_slow_to_look() {
+    let world = World::with(&[("revocation.poll", "1s")]);
+    let [here, there] = world.replicas();
+    world.app.answers(
+        "/account/delete",
+        "200 OK\r\nportcullis-logout: session",
+        "",
+    );
+    let endings: [&dyn Fn(&mut Browser); 6] = [
+        &|alice| assert_eq!(alice.post(&here, "/logout").status, 200),
+        &|alice| assert_eq!(alice.post(&here, "/logout-all").status, 200),
+        &|alice| assert_eq!(alice.post(&here, "/account/delete").status, 200),
+        &|alice| alice.log_in(&here, "bob").assert_opened(),
+        &|alice| {
+            let command = world.command(&["sessions", "revoke", &alice.handle()]);
+            assert!(command.status.success());
+        },
+        &|_| {
+            let command = world.command(&["sessions", "revoke-user", "alice"]);
+            assert!(command.status.success());
+        },
+    ];
+    for (number, end) in endings.iter().enumerate() {
+        let mut alice = Browser::logged_in(&here, "alice");
+        let copy = alice.clone();
+        copy.clone().get(&there, "/app").assert_served();
+        end(&mut alice);
+        for replica in [&there, &here] {
+            let status = copy.clone().get(replica, "/app").status;
+            assert_eq!(status, 401, "ending {number}");
+        }
+    }
 }
 
 /// Invariant 6 and T073: whichever is first, after both no token of the session is accepted anywhere.
