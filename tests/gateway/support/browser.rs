@@ -25,11 +25,17 @@ impl Browser {
         Self::default()
     }
 
-    /// A browser whose user has logged in.
+    /// A browser whose user has logged in; it tries again if the store is busy, as it can be on a busy machine.
     #[track_caller]
     pub fn logged_in(replica: &Replica, user: &str) -> Self {
         let mut browser = Self::new();
-        browser.log_in(replica, user).assert_opened();
+        let mut answer = browser.log_in(replica, user);
+        for _ in 0..5 {
+            if answer.status == 503 {
+                answer = browser.log_in(replica, user);
+            }
+        }
+        answer.assert_opened();
         browser
     }
 
