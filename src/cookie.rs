@@ -30,10 +30,40 @@ pub struct CookieSettings {
     pub older_refresh_paths: Vec<String>,
     pub secure: bool,
     pub same_site: SameSite,
-    /// `""`, `"__Host-"` or `"__Secure-"` (RFC 6265bis section 4.1.3).
-    pub prefix: &'static str,
+    /// What the names begin with; absent: the strictest prefix that a cookie's scope allows.
+    pub prefix: Option<Prefix>,
     /// Domains that an earlier configuration set cookies for; cleared with the others.
     pub older_domains: Vec<String>,
+}
+
+/// What a browser makes of a name's beginning (RFC 6265bis section 4.1.3): who can set a cookie of that name, and where.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Prefix {
+    /// None: anybody below the same domain can set it.
+    Plain,
+    /// `__Secure-`: over https alone.
+    Secure,
+    /// `__Host-`: over https, by the host itself, for all its paths.
+    Host,
+}
+
+impl Prefix {
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Plain => "",
+            Self::Secure => "__Secure-",
+            Self::Host => "__Host-",
+        }
+    }
+
+    /// Of those that browsers take for such a scope.
+    fn strictest(secure: bool, domain: Option<&str>, path: &str) -> Self {
+        match (secure, domain, path) {
+            (false, ..) => Self::Plain,
+            (true, None, "/") => Self::Host,
+            (true, ..) => Self::Secure,
+        }
+    }
 }
 
 /// Reads, sets and clears the gateway's cookies.
@@ -43,19 +73,42 @@ pub struct SessionCookies {
     access_name: String,
     refresh_name: String,
     clearing: Vec<HeaderValue>,
+    /// The part of `clearing` that the cookies in use are not affected by.
+    clearing_others: Vec<HeaderValue>,
+    /// The part of `clearing_others` for the access cookie.
+    clearing_other_access: Vec<HeaderValue>,
+}
+
+/// A cookie as a browser knows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Scope {
+    cookie: &'static str,
+    name: String,
+    path: String,
+    domain: Option<String>,
 }
 
 impl SessionCookies {
     pub fn new(settings: CookieSettings) -> Self {
-        let access_name = format!("{}{ACCESS}", settings.prefix);
-        let refresh_name = format!("{}{REFRESH}", settings.prefix);
+        let [access, refresh] = scopes_in_use(&settings);
         let mut cookies = Self {
-            settings,
-            access_name,
-            refresh_name,
+            access_name: access.name.clone(),
+            refresh_name: refresh.name.clone(),
             clearing: Vec::new(),
+            clearing_others: Vec::new(),
+            clearing_other_access: Vec::new(),
+            settings,
         };
-        cookies.clearing = cookies.build_clearing();
+        for scope in all_scopes(&cookies.settings) {
+            let header = cookies.cleared(&scope.name, &scope.path, scope.domain.as_deref());
+            if scope != access && scope != refresh {
+                cookies.clearing_others.push(header.clone());
+                if scope.cookie == ACCESS {
+                    cookies.clearing_other_access.push(header.clone());
+                }
+            }
+            cookies.clearing.push(header);
+        }
         cookies
     }
 
@@ -82,23 +135,16 @@ impl SessionCookies {
         refresh: &TokenText,
         expires: Timestamp,
     ) -> [HeaderValue; 2] {
-        let expires = offset_date_time(expires);
+        let (name, path) = (&self.refresh_name, &self.settings.refresh_path);
         [
-            self.cookie(
-                &self.access_name,
-                access.expose(),
-                &self.settings.path,
-                self.settings.domain.as_deref(),
-                expires,
-            ),
-            self.cookie(
-                &self.refresh_name,
-                refresh.expose(),
-                &self.settings.refresh_path,
-                self.settings.domain.as_deref(),
-                expires,
-            ),
+            self.set_access(access.expose(), expires),
+            self.cookie(name, refresh.expose(), path, expires),
         ]
+    }
+
+    /// The access cookie alone.
+    pub fn set_access(&self, access: &str, expires: Timestamp) -> HeaderValue {
+        self.cookie(&self.access_name, access, &self.settings.path, expires)
     }
 
     /// One `Set-Cookie` for each scope that a cookie of the gateway can have.
@@ -106,38 +152,19 @@ impl SessionCookies {
         &self.clearing
     }
 
+    /// The same without the scopes that cookies are set in now: what is left there is old, or somebody else's.
+    pub fn clearing_others(&self) -> &[HeaderValue] {
+        &self.clearing_others
+    }
+
+    /// The same for the access cookie alone.
+    pub fn clearing_other_access(&self) -> &[HeaderValue] {
+        &self.clearing_other_access
+    }
+
     /// One `Set-Cookie` that clears a cookie of the application, as the operator asked for.
     pub fn clearing_of(&self, name: &str) -> HeaderValue {
         self.cleared(name, "/", None)
-    }
-
-    fn build_clearing(&self) -> Vec<HeaderValue> {
-        let settings = &self.settings;
-        // Without a Domain too: an earlier configuration may have named none.
-        let domains: BTreeSet<Option<&str>> = std::iter::once(None)
-            .chain(
-                settings
-                    .domain
-                    .iter()
-                    .chain(&settings.older_domains)
-                    .map(|d| Some(d.as_str())),
-            )
-            .collect();
-        let refresh_paths =
-            std::iter::once(&settings.refresh_path).chain(&settings.older_refresh_paths);
-        let scopes = [(ACCESS, &settings.path), (ID_REFRESH, &settings.path)]
-            .into_iter()
-            .chain(refresh_paths.into_iter().map(|path| (REFRESH, path)));
-        scopes
-            .flat_map(|(name, path)| domains.iter().map(move |domain| (name, path, *domain)))
-            .filter(|(_, path, domain)| {
-                // Browsers take no other cookie of that prefix, not even to clear it.
-                settings.prefix != "__Host-" || (*path == "/" && domain.is_none())
-            })
-            .map(|(name, path, domain)| {
-                self.cleared(&format!("{}{name}", settings.prefix), path, domain)
-            })
-            .collect()
     }
 
     fn cleared(&self, name: &str, path: &str, domain: Option<&str>) -> HeaderValue {
@@ -146,15 +173,9 @@ impl SessionCookies {
         to_header(&cookie)
     }
 
-    fn cookie(
-        &self,
-        name: &str,
-        value: &str,
-        path: &str,
-        domain: Option<&str>,
-        expires: OffsetDateTime,
-    ) -> HeaderValue {
-        to_header(&self.build(name, value, path, domain, expires))
+    fn cookie(&self, name: &str, value: &str, path: &str, expires: Timestamp) -> HeaderValue {
+        let domain = self.settings.domain.as_deref();
+        to_header(&self.build(name, value, path, domain, offset_date_time(expires)))
     }
 
     fn build<'c>(
@@ -179,6 +200,64 @@ impl SessionCookies {
     }
 }
 
+/// Those of the access and of the refresh cookie, as they are set now.
+fn scopes_in_use(settings: &CookieSettings) -> [Scope; 2] {
+    let domain = settings.domain.as_deref();
+    let scope = |cookie, path: &str| {
+        let strictest = Prefix::strictest(settings.secure, domain, path);
+        let prefix = match settings.prefix {
+            // A refresh cookie that is bound to its path cannot have the stricter one.
+            None | Some(Prefix::Host) => strictest,
+            Some(prefix) => prefix,
+        };
+        Scope {
+            cookie,
+            name: format!("{}{cookie}", prefix.as_str()),
+            path: path.to_owned(),
+            domain: domain.map(str::to_owned),
+        }
+    };
+    [
+        scope(ACCESS, &settings.path),
+        scope(REFRESH, &settings.refresh_path),
+    ]
+}
+
+/// Those in which this deployment can ever have set a cookie: with a Domain and without, since an earlier configuration may
+/// have named none, and under the plain name beside the prefixed ones, since it may not always have been on https.
+fn all_scopes(settings: &CookieSettings) -> Vec<Scope> {
+    let named = settings.domain.iter().chain(&settings.older_domains);
+    let domains: BTreeSet<Option<&str>> = std::iter::once(None)
+        .chain(named.map(|domain| Some(domain.as_str())))
+        .collect();
+    let refresh_paths =
+        std::iter::once(&settings.refresh_path).chain(&settings.older_refresh_paths);
+    let placed = [(ACCESS, &settings.path), (ID_REFRESH, &settings.path)]
+        .into_iter()
+        .chain(refresh_paths.map(|path| (REFRESH, path)));
+    let mut scopes = scopes_in_use(settings).to_vec();
+    for (cookie, path) in placed {
+        for domain in &domains {
+            let strictest = Prefix::strictest(settings.secure, *domain, path);
+            let configured = settings.prefix.filter(|prefix| *prefix == Prefix::Secure);
+            for prefix in [Prefix::Plain, strictest].into_iter().chain(configured) {
+                let scope = Scope {
+                    cookie,
+                    name: format!("{}{cookie}", prefix.as_str()),
+                    path: path.clone(),
+                    domain: domain.map(str::to_owned),
+                };
+                // Left by the reference library, which knew no prefixes.
+                let never_set = cookie == ID_REFRESH && prefix != Prefix::Plain;
+                if !never_set && !scopes.contains(&scope) {
+                    scopes.push(scope);
+                }
+            }
+        }
+    }
+    scopes
+}
+
 /// The gateway's cookies in one request.
 #[derive(Debug, Default)]
 pub struct PresentedCookies<'a> {
@@ -188,6 +267,11 @@ pub struct PresentedCookies<'a> {
 }
 
 impl PresentedCookies<'_> {
+    /// More than one value of a cookie: a scope was duplicated, or somebody tossed one in.
+    pub fn has_spare(&self) -> bool {
+        self.access.is_duplicated() || self.refresh.is_duplicated()
+    }
+
     /// Whether the request carries a cookie that the upstream must not see.
     pub fn any_own(&self) -> bool {
         self.any_own
@@ -226,6 +310,11 @@ impl<'a> Candidates<'a> {
 
     pub fn is_empty(&self) -> bool {
         self.values[0].is_none()
+    }
+
+    /// More than one value.
+    pub fn is_duplicated(&self) -> bool {
+        self.values[1].is_some()
     }
 
     /// More distinct values than are worth trying: nobody's browser does that by itself.
@@ -331,7 +420,7 @@ mod tests {
     use http::header::{COOKIE, HeaderMap};
     use proptest::prelude::{prop_assert, proptest};
 
-    use super::{CookieSettings, SessionCookies, sets_own, without_own};
+    use super::{CookieSettings, Prefix, SessionCookies, sets_own, without_own};
     use crate::clock::Timestamp;
     use crate::secret::TokenText;
 
@@ -343,7 +432,7 @@ mod tests {
             older_refresh_paths: vec!["/".into()],
             secure: true,
             same_site: SameSite::Lax,
-            prefix: "",
+            prefix: Some(Prefix::Plain),
             older_domains: vec![],
         }
     }
@@ -397,7 +486,7 @@ mod tests {
     #[test]
     fn a_prefix_is_part_of_the_name() {
         let cookies = SessionCookies::new(CookieSettings {
-            prefix: "__Host-",
+            prefix: Some(Prefix::Host),
             ..settings()
         });
         assert_eq!(
@@ -500,9 +589,134 @@ mod tests {
         }
         assert_eq!(
             clearing.len(),
-            12,
-            "each also without a Domain: {clearing:#?}"
+            21,
+            "each also without a Domain and, but for the last, with a prefix: {clearing:#?}"
         );
+    }
+
+    #[test]
+    fn the_strictest_prefix_that_a_scope_allows_is_the_default() {
+        let bound = "/auth/session/refresh";
+        for (secure, prefix, domain, refresh_path, names) in [
+            (false, None, None, "/", ["sAccessToken", "sRefreshToken"]),
+            (
+                true,
+                None,
+                None,
+                "/",
+                ["__Host-sAccessToken", "__Host-sRefreshToken"],
+            ),
+            (
+                true,
+                None,
+                None,
+                bound,
+                ["__Host-sAccessToken", "__Secure-sRefreshToken"],
+            ),
+            (
+                true,
+                None,
+                Some("a.test"),
+                "/",
+                ["__Secure-sAccessToken", "__Secure-sRefreshToken"],
+            ),
+            (
+                true,
+                Some(Prefix::Plain),
+                None,
+                "/",
+                ["sAccessToken", "sRefreshToken"],
+            ),
+            (
+                true,
+                Some(Prefix::Secure),
+                None,
+                "/",
+                ["__Secure-sAccessToken", "__Secure-sRefreshToken"],
+            ),
+            (
+                true,
+                Some(Prefix::Host),
+                None,
+                bound,
+                ["__Host-sAccessToken", "__Secure-sRefreshToken"],
+            ),
+        ] {
+            let cookies = SessionCookies::new(CookieSettings {
+                secure,
+                prefix,
+                domain: domain.map(str::to_owned),
+                refresh_path: refresh_path.into(),
+                older_refresh_paths: vec![],
+                ..settings()
+            });
+            let token = TokenText::new("t".into());
+            let set = cookies.set(&token, &token, Timestamp::from_secs(0));
+            for (set, name) in set.iter().zip(names) {
+                let set = set.to_str().unwrap();
+                assert!(set.starts_with(&format!("{name}=t;")), "{set}");
+                let is_host = name.starts_with("__Host-");
+                assert!(
+                    !is_host || set.contains("; Path=/;") && !set.contains("Domain"),
+                    "{set}"
+                );
+                assert!(
+                    !name.starts_with("__") || set.contains("; Secure;"),
+                    "{set}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn names_of_before_are_cleared_and_those_in_use_can_be_spared() {
+        let cookies = SessionCookies::new(CookieSettings {
+            prefix: None,
+            ..settings()
+        });
+        let names = |headers: &[HeaderValue]| {
+            let scope = |header: &HeaderValue| {
+                let text = header.to_str().unwrap();
+                let path = text.split("; Path=").nth(1).unwrap();
+                let path = path.split(';').next().unwrap();
+                format!("{} {path}", text.split('=').next().unwrap())
+            };
+            let mut names: Vec<String> = headers.iter().map(scope).collect();
+            names.sort();
+            names
+        };
+        let bound = "/auth/session/refresh";
+        let mut others = vec![
+            "sAccessToken /".to_owned(),
+            "sIdRefreshToken /".to_owned(),
+            "__Host-sRefreshToken /".to_owned(),
+            "sRefreshToken /".to_owned(),
+            format!("sRefreshToken {bound}"),
+        ];
+        others.sort();
+        assert_eq!(names(cookies.clearing_others()), others);
+        assert_eq!(names(cookies.clearing_other_access()), ["sAccessToken /"]);
+        others.push("__Host-sAccessToken /".to_owned());
+        others.push(format!("__Secure-sRefreshToken {bound}"));
+        others.sort();
+        assert_eq!(names(cookies.clearing()), others);
+    }
+
+    /// Tokens are base64url and dots, which cookies hold as they are (RFC 6265 section 4.1.1).
+    #[test]
+    fn percent_coding_is_undone_once_and_not_needed_to_write() {
+        let cookies = SessionCookies::new(settings());
+        let set = cookies.set_access("aZ09-_.", Timestamp::from_secs(0));
+        assert!(set.to_str().unwrap().starts_with("sAccessToken=aZ09-_.;"));
+        for (sent, read) in [
+            ("aZ09-_.", "aZ09-_."),
+            ("a%2Eb", "a.b"),
+            ("a%252Eb", "a%2Eb"),
+        ] {
+            let header = HeaderValue::try_from(format!("sAccessToken={sent}")).unwrap();
+            let map: HeaderMap = [(COOKIE, header)].into_iter().collect();
+            assert_eq!(access(&cookies, &map), [read], "{sent}");
+        }
     }
 
     proptest! {

@@ -12,8 +12,8 @@ use crate::clock::{Clock, Timestamp};
 use crate::identity::UserId;
 use crate::secret::{Secret, TokenText, base64url, random_bytes};
 use crate::session::{
-    AccessClaims, Decision, Device, InvalidAccessToken, InvalidRefreshToken, KeyRing, Lifetimes,
-    Lineage, MasterKey, OverReason, RefreshKeys, RefreshToken, Session, SessionHandle,
+    AccessClaims, AntiCsrfKey, Decision, Device, InvalidAccessToken, InvalidRefreshToken, KeyRing,
+    Lifetimes, Lineage, MasterKey, OverReason, RefreshKeys, RefreshToken, Session, SessionHandle,
     SigningAlgorithm, SigningKey, VerifiedAccessToken, decide,
 };
 use crate::store::{OpenOutcome, Revocation, Rotation, Sequence, SessionStore, StoreError};
@@ -24,6 +24,7 @@ pub struct Issuer {
     clock: Clock,
     ring: KeyRing,
     refresh_keys: RefreshKeys,
+    anti_csrf: AntiCsrfKey,
     settings: IssuerSettings,
 }
 
@@ -118,6 +119,8 @@ pub struct Issued {
     pub user: UserId,
     pub access: TokenText,
     pub refresh: TokenText,
+    /// What pages show beside their cookies where that is asked of them.
+    pub anti_csrf: TokenText,
     pub access_expires_at: Timestamp,
     /// When the session is over unless it is refreshed: the cookies' expiry.
     pub session_expires_at: Timestamp,
@@ -233,6 +236,7 @@ impl Issuer {
             clock,
             ring: KeyRing::new(newest, keys),
             refresh_keys,
+            anti_csrf: AntiCsrfKey::from_master(master),
             settings,
         })
     }
@@ -248,6 +252,45 @@ impl Issuer {
 
     pub fn parse_refresh(&self, token: &str) -> Result<RefreshToken, InvalidRefreshToken> {
         self.refresh_keys.parse(token)
+    }
+
+    /// Whether a text is a token of this deployment, or what is left of one.
+    pub fn made(&self, text: &str) -> bool {
+        VerifiedAccessToken::is_in_form(text, &self.settings.issuer)
+            || self.parse_refresh(text).is_ok()
+    }
+
+    /// Whether a page that acts for the session has shown its anti-CSRF token.
+    pub fn anti_csrf_matches(&self, handle: SessionHandle, presented: &[u8]) -> bool {
+        self.anti_csrf.matches(handle, presented)
+    }
+
+    /// The sessions of a user that have not ended, the last used first, and no more than fit on a page.
+    pub async fn sessions_of(&self, user: &UserId) -> Result<Vec<Session>, StoreError> {
+        let now = self.clock.now();
+        let mut sessions = Vec::new();
+        let mut after = None;
+        while sessions.len() < MAX_LISTED {
+            let page = self
+                .store
+                .sessions_of_user(user, after, LISTED_AT_ONCE)
+                .await?;
+            let Some(last) = page.last() else { break };
+            after = Some(last.handle);
+            sessions.extend(
+                page.into_iter()
+                    .filter(|session| session.lineage.over(now).is_none()),
+            );
+        }
+        sessions.sort_by_key(|session| std::cmp::Reverse(session.last_seen_at));
+        sessions.truncate(MAX_LISTED);
+        Ok(sessions)
+    }
+
+    /// Whose session it is, if there is one.
+    pub async fn user_of(&self, handle: SessionHandle) -> Result<Option<UserId>, StoreError> {
+        let session = self.store.session(handle).await?;
+        Ok(session.map(|session| session.user))
     }
 
     pub async fn open(&self, new: NewSession) -> Result<Opened, OpenError> {
@@ -409,6 +452,7 @@ impl Issuer {
             user: session.user.clone(),
             access: claims.sign(&self.ring)?,
             refresh: self.refresh_keys.text(refresh),
+            anti_csrf: self.anti_csrf.token(session.handle),
             access_expires_at,
             session_expires_at: lineage.idle_expires_at,
             mark: base64url(&random_bytes::<16>()),
@@ -420,9 +464,18 @@ impl Issuer {
         lineage.expires_at.min(now + self.settings.lifetimes.access)
     }
 
+    /// A session that is not refreshed for so long is over.
+    pub fn session_lifetime(&self) -> Duration {
+        self.settings.lifetimes.idle
+    }
+
     pub fn access_lifetime(&self) -> Duration {
         self.settings.lifetimes.access
     }
 }
 
 const MAX_ATTEMPTS: usize = 4;
+
+/// More devices than that are nobody's list to read.
+const MAX_LISTED: usize = 500;
+const LISTED_AT_ONCE: u32 = 100;

@@ -223,19 +223,16 @@ impl Section<'_> {
     /// One word of a closed set; the first is the default.
     pub fn one_of<T: Copy>(&mut self, key: &'static str, choices: &[(&str, T)]) -> T {
         let (default, _) = choices.first().expect("a set of words is not empty");
-        self.text(key, default, |text| {
-            choices
-                .iter()
-                .find(|(word, _)| *word == text)
-                .map(|(_, value)| *value)
-                .ok_or_else(|| {
-                    let words: Vec<_> = choices
-                        .iter()
-                        .map(|(word, _)| format!("{word:?}"))
-                        .collect();
-                    values::one_of(&words).into()
-                })
-        })
+        self.text(key, default, |text| chosen(text, choices))
+    }
+
+    /// The same, where absence means something of its own.
+    pub fn optional_one_of<T: Copy>(
+        &mut self,
+        key: &'static str,
+        choices: &[(&str, T)],
+    ) -> Option<T> {
+        self.optional_text(key, |text| chosen(text, choices))
     }
 
     /// A secret, which only the environment may hold and no error shows.
@@ -265,6 +262,17 @@ impl Section<'_> {
         }
         secret
     }
+}
+
+fn chosen<T: Copy>(text: &str, choices: &[(&str, T)]) -> Result<T, Reason> {
+    let choice = choices.iter().find(|(word, _)| *word == text);
+    choice.map(|(_, value)| *value).ok_or_else(|| {
+        let words: Vec<_> = choices
+            .iter()
+            .map(|(word, _)| format!("{word:?}"))
+            .collect();
+        values::one_of(&words).into()
+    })
 }
 
 /// What is said of a value that is no text: if it would not do as a text either, what would.

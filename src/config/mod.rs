@@ -35,7 +35,7 @@ pub use error::{ConfigError, ConfigErrors, Origin, Problem};
 pub use reader::KnownKey;
 pub use rules::{
     Auth, ClearSiteData, ForwardRule, LoginRule, LogoutRule, LogoutScope, Route, RuleTarget, Rules,
-    Unauthenticated,
+    Unauthenticated, Upstream401,
 };
 pub use session::{AntiCsrf, Refresh, Session};
 pub use settings::{Config, Identity, Limits, MasterKeySource, Server, Store, Telemetry};

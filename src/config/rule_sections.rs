@@ -5,9 +5,9 @@ use std::error::Error;
 use super::reader::Section;
 use super::rules::{
     Auth, ClearSiteData, ForwardRule, LoginRule, LogoutRule, LogoutScope, RuleTarget,
-    Unauthenticated, WrittenRule,
+    Unauthenticated, Upstream401, WrittenRule,
 };
-use super::session::cookie_reaches;
+use super::session::{ANTI_CSRF, cookie_reaches};
 use super::upstream::Upstreams;
 use super::values::{self, Reason, RedirectTarget};
 use crate::route::{InvalidMethods, InvalidPattern, MethodSet, PathPattern};
@@ -42,6 +42,7 @@ fn read_login(
     let pattern = read_path(section);
     let methods = read_post_methods(section);
     let upstream = upstreams.of_rule(section);
+    let anti_csrf = section.optional_one_of("anti_csrf", &ANTI_CSRF);
     let pattern = pattern?;
     if is_first && pattern.to_string().contains('*') {
         section.refuse(
@@ -50,7 +51,10 @@ fn read_login(
         );
         return None;
     }
-    let target = RuleTarget::Login(LoginRule { upstream });
+    let target = RuleTarget::Login(LoginRule {
+        upstream,
+        anti_csrf,
+    });
     Some(WrittenRule::new(
         pattern,
         methods?,
@@ -89,6 +93,7 @@ fn read_logout(
         // Costs a browser seconds, and the application its caches: only if asked for.
         clear_site_data: section.texts("clear_site_data", &[], ClearSiteData::parse),
         upstream: upstreams.of_rule(section),
+        anti_csrf: section.optional_one_of("anti_csrf", &ANTI_CSRF),
     });
     let pattern = pattern?;
     if !cookie_reaches(cookie_path, &pattern.to_string()) {
@@ -134,6 +139,12 @@ fn read_route(
         ),
         // Only where the operator expects it: an answer that quotes a stranger's headers must not log anyone out.
         session_control: section.bool("session_control", false),
+        // Whether a 401 means the session or something of the application's own, only the operator knows.
+        upstream_401: section.one_of(
+            "upstream_401",
+            &[("pass", Upstream401::Pass), ("403", Upstream401::Forbidden)],
+        ),
+        anti_csrf: section.optional_one_of("anti_csrf", &ANTI_CSRF),
     };
     if target.unauthenticated == Unauthenticated::Redirect && !has_login {
         section.conflict(

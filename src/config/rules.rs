@@ -13,7 +13,7 @@ use http::Method;
 use super::error::Origin;
 use super::reader::Section;
 use super::rule_sections::read_rules;
-use super::session::Session;
+use super::session::{AntiCsrf, Session};
 use super::upstream::{UpstreamId, Upstreams};
 use super::values::{self, Reason, RedirectTarget};
 use crate::route::{MethodSet, PathPattern, RouteTable, Rule};
@@ -29,6 +29,8 @@ pub struct Rules {
     pub labels: Vec<String>,
     /// Where visitors without a session are sent: the path of the first `[[login]]`.
     pub login_path: Option<String>,
+    /// Whether any rule, or the rule for all, asks for the sessions' own anti-CSRF tokens.
+    pub anti_csrf_tokens: bool,
 }
 
 /// What a request falls under.
@@ -48,6 +50,10 @@ pub enum RuleTarget {
     Refresh,
     /// The gateway's own logout: of this session, always answered in JSON.
     Signout,
+    /// The list of the user's own sessions.
+    OwnSessions,
+    /// One of the user's own sessions, to be ended; the last segment of the path names it.
+    OwnSession,
     /// The path of a refresh or a logout with a method that nobody named: it is neither, and must not reach the application as if
     /// it were.
     NotAllowed {
@@ -65,6 +71,18 @@ pub struct ForwardRule {
     pub unauthenticated: Unauthenticated,
     /// Whether the upstream's answer may end the session.
     pub session_control: bool,
+    /// What is made of the upstream's own 401 to a request with a live session.
+    pub upstream_401: Upstream401,
+    /// Instead of `session.anti_csrf`.
+    pub anti_csrf: Option<AntiCsrf>,
+}
+
+/// What is made of an upstream's 401 to a request whose session is live: to the browser SDKs it says that the session is over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Upstream401 {
+    Pass,
+    /// 403, which tells no SDK to refresh.
+    Forbidden,
 }
 
 /// Whether a request needs a session.
@@ -92,6 +110,8 @@ pub enum Unauthenticated {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LoginRule {
     pub upstream: UpstreamId,
+    /// Instead of `session.anti_csrf`.
+    pub anti_csrf: Option<AntiCsrf>,
 }
 
 /// Ends sessions.
@@ -109,6 +129,19 @@ pub struct LogoutRule {
     /// Directives of the `Clear-Site-Data` header; none: no header.
     pub clear_site_data: Vec<ClearSiteData>,
     pub upstream: UpstreamId,
+    /// Instead of `session.anti_csrf`.
+    pub anti_csrf: Option<AntiCsrf>,
+}
+
+impl RuleTarget {
+    fn anti_csrf(&self) -> Option<AntiCsrf> {
+        match self {
+            Self::Forward(rule) => rule.anti_csrf,
+            Self::Login(rule) => rule.anti_csrf,
+            Self::Logout(rule) => rule.anti_csrf,
+            _ => None,
+        }
+    }
 }
 
 /// Whose sessions a logout ends.
@@ -195,7 +228,13 @@ impl Rules {
         let labels = std::iter::once("other".to_owned())
             .chain(patterns)
             .collect();
+        let anti_csrf_tokens = rules
+            .iter()
+            .map(|rule| rule.rule.target.anti_csrf())
+            .chain([Some(session.anti_csrf)])
+            .any(|anti_csrf| anti_csrf == Some(AntiCsrf::Token));
         Self {
+            anti_csrf_tokens,
             table: Arc::new(build_table(root, rules)),
             fallback,
             labels,
@@ -210,6 +249,8 @@ const FALLBACK: ForwardRule = ForwardRule {
     websocket: true,
     unauthenticated: Unauthenticated::Auto,
     session_control: false,
+    upstream_401: Upstream401::Pass,
+    anti_csrf: None,
 };
 
 fn route_id(index: usize) -> RouteId {
@@ -312,7 +353,11 @@ fn other_methods_of_logouts(rules: &[WrittenRule]) -> Vec<WrittenRule> {
 /// `GET` and `HEAD` of each login's paths: the page with the form.
 fn login_pages(logins: &[WrittenRule]) -> Vec<WrittenRule> {
     let page = |login: &WrittenRule| {
-        let RuleTarget::Login(LoginRule { upstream }) = login.rule.target else {
+        let RuleTarget::Login(LoginRule {
+            upstream,
+            anti_csrf,
+        }) = login.rule.target
+        else {
             return None;
         };
         let target = RuleTarget::Forward(ForwardRule {
@@ -321,6 +366,8 @@ fn login_pages(logins: &[WrittenRule]) -> Vec<WrittenRule> {
             websocket: false,
             unauthenticated: Unauthenticated::Auto,
             session_control: false,
+            upstream_401: Upstream401::Pass,
+            anti_csrf,
         });
         let methods = MethodSet::parse(&["GET", "HEAD"]).ok()?;
         let pattern = login.rule.pattern.clone();
@@ -336,7 +383,7 @@ fn login_pages(logins: &[WrittenRule]) -> Vec<WrittenRule> {
     pages.into_iter().chain(twins).collect()
 }
 
-/// Refresh and sign-out. `POST` is listed, so that a written rule for the same is a conflict and not a silent replacement;
+/// Refresh, sign-out and the users' own sessions. Their methods are listed, so that a written rule for the same is a conflict and not a silent replacement;
 /// every other method is refused. A `[[logout]]` of the sign-out path takes its place.
 fn own_endpoints(
     root: &Section<'_>,
@@ -350,31 +397,39 @@ fn own_endpoints(
                     || other.twin().is_some_and(|twin| twin.rule.pattern == *path))
         })
     };
-    let endpoints = [
+    let mut endpoints = vec![
         (
-            &session.refresh_path,
+            session.refresh_path.clone(),
             "session.refresh_path",
+            Method::POST,
             RuleTarget::Refresh,
         ),
         (
-            &session.signout_path,
+            session.signout_path.clone(),
             "session.signout_path",
+            Method::POST,
             RuleTarget::Signout,
         ),
     ];
+    if let Some(path) = &session.self_service {
+        let key = "session.self_service_path";
+        endpoints.push((path.clone(), key, Method::GET, RuleTarget::OwnSessions));
+        let one = format!("{}/*", path.trim_end_matches('/'));
+        endpoints.push((one, key, Method::DELETE, RuleTarget::OwnSession));
+    }
     let mut rules = Vec::new();
-    for (path, key, target) in endpoints {
-        let Ok(pattern) = PathPattern::parse(path) else {
+    for (path, key, method, target) in endpoints {
+        let Ok(pattern) = PathPattern::parse(&path) else {
             continue;
         };
         if target == RuleTarget::Signout && is_logout(&pattern) {
             continue;
         }
         let other_methods = RuleTarget::NotAllowed {
-            allow: vec![Method::POST],
+            allow: vec![method.clone()],
         };
-        let post = MethodSet::parse(&["POST"]).expect("POST is a method");
-        for (methods, target) in [(post, target), (MethodSet::ANY, other_methods)] {
+        let its_own = MethodSet::parse(&[method.as_str()]).expect("a method is one");
+        for (methods, target) in [(its_own, target), (MethodSet::ANY, other_methods)] {
             let origin = root.origin_of("session");
             let mut rule = WrittenRule::new(pattern.clone(), methods, origin, target);
             rule.rule.origin = format!("the gateway's own {key}");

@@ -5,7 +5,7 @@ use cookie::SameSite;
 use super::reader::Section;
 use super::rule_sections::literal_path;
 use super::values::{self, PublicUrl, shown_duration};
-use crate::cookie::CookieSettings;
+use crate::cookie::{CookieSettings, Prefix};
 use crate::session::{Lifetimes, SigningAlgorithm};
 
 /// What is known of where browsers find us.
@@ -21,9 +21,7 @@ pub(super) enum Site<'a> {
 pub(super) fn read_session(root: &mut Section<'_>, site: Site<'_>) -> (Session, CookieSettings) {
     let (mut session, mut cookies, has_path) = root.section("session", |section| {
         let session = Session::read(section);
-        let cookies = section.section("cookies", |cookies| {
-            read_cookies(cookies, site, session.refresh)
-        });
+        let cookies = section.section("cookies", |cookies| read_cookies(cookies, site));
         (session, cookies, section.has("refresh_path"))
     });
     root.section("refresh", |section| {
@@ -52,10 +50,14 @@ pub(super) fn cookie_reaches(cookie_path: &str, request_path: &str) -> bool {
 }
 
 fn check_own_paths_are_reached(root: &Section<'_>, session: &Session, cookies: &CookieSettings) {
-    for (key, path) in [
+    let mut paths = vec![
         ("session.refresh_path", &session.refresh_path),
         ("session.signout_path", &session.signout_path),
-    ] {
+    ];
+    if let Some(path) = &session.self_service {
+        paths.push(("session.self_service_path", path));
+    }
+    for (key, path) in paths {
         if !cookie_reaches(&cookies.path, path) {
             root.conflict(
                 "session",
@@ -90,7 +92,15 @@ pub struct Session {
     pub refresh_path: String,
     /// Where clients log out without any rule that says so; a path without wildcards.
     pub signout_path: String,
+    /// Where users see their own sessions and end them; `None`: nowhere.
+    pub self_service: Option<String>,
     pub anti_csrf: AntiCsrf,
+    /// Whether a refresh has to show what `anti_csrf` asks for, or only where it comes from.
+    pub anti_csrf_on_refresh: bool,
+    /// Other origins whose pages may call with the session's cookies.
+    pub allowed_origins: Vec<PublicUrl>,
+    /// Clients may keep their tokens themselves and send them in headers.
+    pub header_mode: bool,
     /// Of keys that are made from now on.
     pub signing_algorithm: SigningAlgorithm,
     /// Status of the answer that tells a client that its session is over: 401 or 440.
@@ -115,8 +125,18 @@ pub enum AntiCsrf {
     Origin,
     /// A header that no form can send.
     CustomHeader,
+    /// The session's own token, in a header.
+    Token,
     Off,
 }
+
+/// As the file writes them; the first needs nothing of the client: every browser of today sends these headers.
+pub(super) const ANTI_CSRF: [(&str, AntiCsrf); 4] = [
+    ("origin", AntiCsrf::Origin),
+    ("custom-header", AntiCsrf::CustomHeader),
+    ("token", AntiCsrf::Token),
+    ("off", AntiCsrf::Off),
+];
 
 impl Session {
     fn read(section: &mut Section<'_>) -> Self {
@@ -143,15 +163,15 @@ impl Session {
             // Both paths are those that the SuperTokens SDKs call unless told otherwise.
             refresh_path: section.text("refresh_path", "/auth/session/refresh", literal_path),
             signout_path: section.text("signout_path", "/auth/signout", literal_path),
-            // Needs nothing of the client: every browser of today sends these headers.
-            anti_csrf: section.one_of(
-                "anti_csrf",
-                &[
-                    ("origin", AntiCsrf::Origin),
-                    ("custom-header", AntiCsrf::CustomHeader),
-                    ("off", AntiCsrf::Off),
-                ],
-            ),
+            self_service: read_self_service(section),
+            anti_csrf: section.one_of("anti_csrf", &ANTI_CSRF),
+            // SDKs of the generation before 4.4 send nothing that a refresh could be asked for.
+            anti_csrf_on_refresh: section
+                .one_of("anti_csrf_refresh", &[("token", true), ("off", false)]),
+            // The pages are the application's own, from the same host.
+            allowed_origins: section.texts("allowed_origins", &[], values::origin),
+            // Costs browsers nothing: a token that came in a cookie never leaves in a header.
+            header_mode: section.bool("header_mode", true),
             // Small signatures, verified everywhere.
             signing_algorithm: section.one_of(
                 "signing_algorithm",
@@ -190,6 +210,14 @@ fn check_lifetimes(section: &Section<'_>, lifetimes: &Lifetimes) {
     }
 }
 
+/// The path is read even if it is not used, so that mistakes in it are known at once.
+fn read_self_service(section: &mut Section<'_>) -> Option<String> {
+    // Who stole a session could end the owner's others with it.
+    let is_on = section.bool("self_service", false);
+    let path = section.text("self_service_path", "/auth/sessions", literal_path);
+    is_on.then_some(path)
+}
+
 fn read_session_over_status(section: &mut Section<'_>) -> u16 {
     // 440 is for SDKs of the first generation.
     match section.integer("session_over_status", 401, (0, 999)) {
@@ -202,7 +230,7 @@ fn read_session_over_status(section: &mut Section<'_>) -> u16 {
     }
 }
 
-fn read_cookies(section: &mut Section<'_>, site: Site<'_>, refresh: Refresh) -> CookieSettings {
+fn read_cookies(section: &mut Section<'_>, site: Site<'_>) -> CookieSettings {
     let cookies = CookieSettings {
         domain: section.optional_text("domain", values::domain),
         path: section.text("path", "/", values::cookie_path),
@@ -223,17 +251,21 @@ fn read_cookies(section: &mut Section<'_>, site: Site<'_>, refresh: Refresh) -> 
                 ("none", SameSite::None),
             ],
         ),
-        // The names that a SuperTokens backend behind the gateway reads.
-        prefix: section.one_of(
+        // No SDK reads these cookies, so their names are free: the strictest that browsers know is the default.
+        prefix: section.optional_one_of(
             "prefix",
-            &[("", ""), ("__Host-", "__Host-"), ("__Secure-", "__Secure-")],
+            &[
+                ("", Prefix::Plain),
+                ("__Host-", Prefix::Host),
+                ("__Secure-", Prefix::Secure),
+            ],
         ),
         older_domains: section.texts("older_domains", &[], values::domain),
     };
     check_domain(&cookies, section, site);
     check_secure(&cookies, section);
-    if cookies.prefix == "__Host-" {
-        check_host_prefix(&cookies, section, refresh);
+    if cookies.prefix == Some(Prefix::Host) {
+        check_host_prefix(&cookies, section);
     }
     cookies
 }
@@ -279,18 +311,18 @@ fn check_secure(cookies: &CookieSettings, section: &Section<'_>) {
             r#""none" needs secure = true: browsers drop the cookie otherwise"#,
         );
     }
-    if !cookies.prefix.is_empty() {
+    if let Some(prefix) = cookies.prefix.filter(|prefix| *prefix != Prefix::Plain) {
         section.conflict(
             "prefix",
             &format!(
                 "{:?} needs secure = true: browsers drop the cookie otherwise",
-                cookies.prefix
+                prefix.as_str()
             ),
         );
     }
 }
 
-fn check_host_prefix(cookies: &CookieSettings, section: &Section<'_>, refresh: Refresh) {
+fn check_host_prefix(cookies: &CookieSettings, section: &Section<'_>) {
     if cookies.domain.is_some() {
         section.conflict(
             "prefix",
@@ -302,8 +334,5 @@ fn check_host_prefix(cookies: &CookieSettings, section: &Section<'_>, refresh: R
             "prefix",
             r#""__Host-" needs path = "/": browsers drop the cookie otherwise"#,
         );
-    }
-    if refresh == Refresh::Client {
-        section.conflict("prefix", r#""__Host-" does not go with session.refresh = "client", which binds the refresh cookie to the refresh path: browsers drop the cookie; use "__Secure-""#);
     }
 }

@@ -124,6 +124,14 @@ impl fmt::Display for PublicUrl {
     }
 }
 
+/// An origin whose pages are trusted: a whole one, since neither browsers nor we know patterns.
+pub(super) fn origin(text: &str) -> Result<PublicUrl, Reason> {
+    PublicUrl::parse(text)
+        .ok()
+        .filter(|url| !url.host.contains('*'))
+        .ok_or_else(|| r#"scheme and host of pages, such as "https://www.example.com""#.into())
+}
+
 /// A URL of scheme, host and perhaps port, and nothing else.
 fn bare_uri(text: &str) -> Option<Uri> {
     let (_, rest) = text.split_once("://")?;

@@ -9,8 +9,8 @@ use crate::cookie::SessionCookies;
 use crate::issuer::IssuerSettings;
 use crate::proxy::listener::ListenerSettings;
 use crate::proxy::{
-    Action, AntiCsrf, Auth, ForwardPolicy, LogoutPolicy, LogoutScope, OwnOrigin, Policy,
-    ProxySettings, Teller, Unauthenticated, clear_site_data,
+    Action, Admission, AntiCsrf, Auth, ForwardPolicy, LogoutPolicy, LogoutScope, Origins,
+    OwnOrigin, Policy, ProxySettings, Teller, Unauthenticated, clear_site_data,
 };
 use crate::refresher::RefresherSettings;
 use crate::route::RouteTable;
@@ -26,7 +26,7 @@ pub fn routes(config: &Config, teller: &Teller) -> Routes {
         Arc::new(Policy {
             route: route.id,
             label,
-            action: action(&route.target, teller),
+            action: action(&route.target, teller, &config.session),
         })
     };
     Routes {
@@ -38,12 +38,24 @@ pub fn routes(config: &Config, teller: &Teller) -> Routes {
     }
 }
 
-fn action(target: &RuleTarget, teller: &Teller) -> Action {
+fn action(target: &RuleTarget, teller: &Teller, session: &config::Session) -> Action {
+    let own = anti_csrf(session.anti_csrf);
     match target {
-        RuleTarget::Forward(rule) => Action::Forward(forward(rule)),
-        RuleTarget::Login(rule) => Action::Login(open_to_all(rule.upstream)),
-        RuleTarget::Logout(rule) => Action::Logout(logout(rule, teller)),
-        RuleTarget::Refresh => Action::Refresh,
+        RuleTarget::Forward(rule) => Action::Forward(forward(rule, own)),
+        RuleTarget::Login(rule) => Action::Login(open_to_all(
+            rule.upstream,
+            rule.anti_csrf.map_or(own, anti_csrf),
+        )),
+        RuleTarget::Logout(rule) => Action::Logout(logout(rule, teller, own)),
+        RuleTarget::Refresh => Action::Refresh(match own {
+            // Where it comes from is still asked.
+            AntiCsrf::CustomHeader | AntiCsrf::Token if !session.anti_csrf_on_refresh => {
+                AntiCsrf::Origin
+            }
+            own => own,
+        }),
+        RuleTarget::OwnSessions => Action::OwnSessions(for_scripts(own)),
+        RuleTarget::OwnSession => Action::OwnSession(for_scripts(own)),
         RuleTarget::NotAllowed { allow } => {
             let allow: Vec<&str> = allow.iter().map(http::Method::as_str).collect();
             Action::NotAllowed {
@@ -52,6 +64,7 @@ fn action(target: &RuleTarget, teller: &Teller) -> Action {
         }
         RuleTarget::Signout => Action::Logout(LogoutPolicy {
             scope: LogoutScope::Session,
+            anti_csrf: own,
             redirect: None,
             redirect_allow: Vec::new(),
             forward: None,
@@ -61,36 +74,64 @@ fn action(target: &RuleTarget, teller: &Teller) -> Action {
     }
 }
 
-fn forward(rule: &config::ForwardRule) -> ForwardPolicy {
+fn anti_csrf(configured: config::AntiCsrf) -> AntiCsrf {
+    match configured {
+        config::AntiCsrf::Origin => AntiCsrf::Origin,
+        config::AntiCsrf::CustomHeader => AntiCsrf::CustomHeader,
+        config::AntiCsrf::Token => AntiCsrf::Token,
+        config::AntiCsrf::Off => AntiCsrf::Off,
+    }
+}
+
+/// `own` is what holds for all paths.
+fn forward(rule: &config::ForwardRule, own: AntiCsrf) -> ForwardPolicy {
     ForwardPolicy {
-        auth: match rule.auth {
-            config::Auth::None => Auth::None,
-            config::Auth::Optional => Auth::Optional,
-            config::Auth::Required => Auth::Required,
+        admission: Admission {
+            auth: match rule.auth {
+                config::Auth::None => Auth::None,
+                config::Auth::Optional => Auth::Optional,
+                config::Auth::Required => Auth::Required,
+            },
+            unauthenticated: match rule.unauthenticated {
+                config::Unauthenticated::Auto => Unauthenticated::Auto,
+                config::Unauthenticated::Redirect => Unauthenticated::Redirect,
+                config::Unauthenticated::Status401 => Unauthenticated::Status,
+            },
+            anti_csrf: rule.anti_csrf.map_or(own, anti_csrf),
         },
         upstream: rule.upstream.0,
         websocket: rule.websocket,
-        unauthenticated: match rule.unauthenticated {
-            config::Unauthenticated::Auto => Unauthenticated::Auto,
-            config::Unauthenticated::Redirect => Unauthenticated::Redirect,
-            config::Unauthenticated::Status401 => Unauthenticated::Status,
-        },
         session_control: rule.session_control,
+        forbid_upstream_401: rule.upstream_401 == config::Upstream401::Forbidden,
     }
 }
 
 /// For whoever comes to log in, or has just logged out.
-fn open_to_all(upstream: config::UpstreamId) -> ForwardPolicy {
+fn open_to_all(upstream: config::UpstreamId, anti_csrf: AntiCsrf) -> ForwardPolicy {
     ForwardPolicy {
-        auth: Auth::Optional,
+        admission: Admission {
+            auth: Auth::Optional,
+            unauthenticated: Unauthenticated::Auto,
+            anti_csrf,
+        },
         upstream: upstream.0,
         websocket: false,
-        unauthenticated: Unauthenticated::Auto,
         session_control: false,
+        forbid_upstream_401: false,
     }
 }
 
-fn logout(rule: &config::LogoutRule, teller: &Teller) -> LogoutPolicy {
+/// Whoever has a session; the rest gets 401 and never a page.
+fn for_scripts(anti_csrf: AntiCsrf) -> Admission {
+    Admission {
+        auth: Auth::Required,
+        unauthenticated: Unauthenticated::Status,
+        anti_csrf,
+    }
+}
+
+fn logout(rule: &config::LogoutRule, teller: &Teller, own: AntiCsrf) -> LogoutPolicy {
+    let anti_csrf = rule.anti_csrf.map_or(own, anti_csrf);
     let kinds: Vec<&str> = rule
         .clear_site_data
         .iter()
@@ -101,13 +142,14 @@ fn logout(rule: &config::LogoutRule, teller: &Teller) -> LogoutPolicy {
             config::LogoutScope::Session => LogoutScope::Session,
             config::LogoutScope::User => LogoutScope::User,
         },
+        anti_csrf,
         redirect: Some(header(rule.redirect.as_str())),
         redirect_allow: rule
             .redirect_allow
             .iter()
             .map(|target| header(target.as_str()))
             .collect(),
-        forward: rule.forward.then(|| open_to_all(rule.upstream)),
+        forward: rule.forward.then(|| open_to_all(rule.upstream, anti_csrf)),
         clear_cookies: rule
             .clear_cookies
             .iter()
@@ -127,6 +169,7 @@ pub fn teller(config: &Config) -> Teller {
         .unwrap_or(StatusCode::UNAUTHORIZED);
     Teller {
         cookies,
+        anti_csrf_tokens: config.rules.anti_csrf_tokens,
         session_over_status,
     }
 }
@@ -139,15 +182,18 @@ pub fn proxy(config: &Config) -> ProxySettings {
         } else {
             "http"
         },
-        anti_csrf: match config.session.anti_csrf {
-            config::AntiCsrf::Origin => {
-                AntiCsrf::Origin(public_url.map_or(OwnOrigin::Host, |url| {
-                    OwnOrigin::Configured(url.to_string())
-                }))
-            }
-            config::AntiCsrf::CustomHeader => AntiCsrf::CustomHeader,
-            config::AntiCsrf::Off => AntiCsrf::Off,
+        origins: Origins {
+            own: public_url.map_or(OwnOrigin::Host, |url| {
+                OwnOrigin::Configured(url.to_string())
+            }),
+            allowed: config
+                .session
+                .allowed_origins
+                .iter()
+                .map(ToString::to_string)
+                .collect(),
         },
+        header_mode: config.session.header_mode,
         refresh_in_line: config.session.refresh == config::Refresh::Transparent,
         login_path: config.rules.login_path.clone(),
     }

@@ -1,4 +1,5 @@
-//! Stage 3: who is asking? From the cookies to an [`Identity`], or to the reason why there is none.
+//! Stage 3: who is asking? From the cookies, or a token in `Authorization`, to an [`Identity`], or to the reason why there is
+//! none.
 //!
 //! A valid token costs a lookup among the tokens verified before, and one in the revocation set: no I/O. The order is always
 //! the same: signature, time, key, then revocation. What a stranger can make the gateway do ends with the signature.
@@ -9,14 +10,15 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use http::HeaderValue;
 use moka::sync::Cache;
 
-use super::origin::{self, OwnOrigin};
-use super::policy::{Auth, ForwardPolicy, Unauthenticated};
+use super::bearer::Bearer;
+use super::policy::{Admission, Auth, Unauthenticated};
 use super::receive::Received;
 use super::rejection::{Rejection, Unproven};
-use super::{Proxy, headers};
+use super::reply::Announced;
+use super::{Proxy, headers, origin};
 use crate::clock::Timestamp;
 use crate::cookie::Candidates;
-use crate::issuer::{Issued, Issuer};
+use crate::issuer::Issuer;
 use crate::refresher::NotRefreshed;
 use crate::revocation::Verdict;
 use crate::session::{RefreshToken, SessionHandle, VerifiedAccessToken};
@@ -62,12 +64,14 @@ pub struct Authenticated {
 pub enum News {
     Nothing,
     /// It was opened, or refreshed in line.
-    Issued(Arc<Issued>),
+    Issued(Announced),
+    /// It goes on, and these cookies with it: the request had more than one that could have been it.
+    Settled(Vec<HeaderValue>),
     /// It has ended.
     Over,
 }
 
-/// What the cookies of a request amount to.
+/// What the tokens of a request amount to.
 #[derive(Debug)]
 pub(super) enum Standing {
     /// No session, or none that these cookies can prove.
@@ -109,22 +113,22 @@ impl Proxy {
     pub(super) async fn authenticate(
         &self,
         received: Received,
-        policy: &ForwardPolicy,
+        admission: &Admission,
     ) -> Result<Authenticated, Rejection> {
-        if policy.auth == Auth::None {
+        if admission.auth == Auth::None {
             return Ok(Authenticated {
                 received,
                 identity: Identity::Anonymous,
                 news: News::Nothing,
             });
         }
-        let required = policy.auth == Auth::Required;
-        if self.is_forbidden_cross_site(&received) {
-            // Nothing of the session is looked at, refreshed or cleared on another site's behalf.
+        let required = admission.auth == Auth::Required;
+        if let Some(forged) = self.forged(&received, admission.anti_csrf) {
+            // Nothing of the session is refreshed or cleared on another site's behalf.
             return if required && self.presents_session(&received) {
-                Err(Rejection::CrossSite)
+                Err(forged)
             } else if required {
-                Err(self.unauthenticated(&received, policy, Unproven::NoSession))
+                Err(self.unauthenticated(&received, admission, Unproven::NoSession))
             } else {
                 Ok(Authenticated {
                     received,
@@ -134,16 +138,28 @@ impl Proxy {
             };
         }
         match self.standing(&received).await {
+            Ok(Standing::Known(caller, _))
+                if self.is_for_another(&received, admission.anti_csrf, caller.token.handle) =>
+            {
+                match required {
+                    true => Err(Unproven::AntiCsrf.into()),
+                    false => Ok(Authenticated {
+                        received,
+                        identity: Identity::Anonymous,
+                        news: News::Nothing,
+                    }),
+                }
+            }
             Ok(Standing::Known(caller, news)) => Ok(Authenticated {
                 received,
                 identity: Identity::User(caller),
                 news,
             }),
             Ok(Standing::Nobody) if required => {
-                Err(self.unauthenticated(&received, policy, Unproven::NoSession))
+                Err(self.unauthenticated(&received, admission, Unproven::NoSession))
             }
             Ok(Standing::Over(why)) if required => {
-                Err(self.unauthenticated(&received, policy, why))
+                Err(self.unauthenticated(&received, admission, why))
             }
             Ok(Standing::Nobody) => Ok(Authenticated {
                 received,
@@ -179,6 +195,11 @@ impl Proxy {
             .iter()
             .filter_map(|token| self.issuer.parse_refresh(token).ok());
         handles.extend(by_refresh.map(|token| token.handle()));
+        match &received.bearer {
+            Some(Bearer::Access(caller)) => handles.push(caller.token.handle),
+            Some(Bearer::Refresh(token)) => handles.push(token.handle()),
+            Some(Bearer::Unusable | Bearer::Ignored) | None => {}
+        }
         handles.sort_unstable();
         handles.dedup();
         handles
@@ -186,28 +207,14 @@ impl Proxy {
 
     /// Whose session a logout ends, if it is one of those that have an access token.
     pub(super) fn presented_caller(&self, received: &Received) -> Option<Arc<Caller>> {
+        if let Some(Bearer::Access(caller)) = &received.bearer {
+            return Some(Arc::clone(caller));
+        }
         let presented = self.teller.cookies.read(received.headers());
         presented
             .access
             .iter()
             .find_map(|token| self.verified.verify(token, &self.issuer))
-    }
-
-    /// An unsafe method or a WebSocket handshake that another site has sent, or may have.
-    fn is_forbidden_cross_site(&self, received: &Received) -> bool {
-        let matters = !received.method().is_safe() || is_websocket_handshake(received);
-        matters && self.is_cross_site(received)
-    }
-
-    pub(super) fn is_cross_site(&self, received: &Received) -> bool {
-        match &self.settings.anti_csrf {
-            AntiCsrf::Origin(own) => own.is_cross_site(received.headers(), &received.host),
-            AntiCsrf::CustomHeader => received
-                .headers()
-                .get("rid")
-                .is_none_or(|rid| rid.is_empty()),
-            AntiCsrf::Off => false,
-        }
     }
 
     fn presents_session(&self, received: &Received) -> bool {
@@ -216,16 +223,31 @@ impl Proxy {
     }
 
     pub(super) async fn standing(&self, received: &Received) -> Result<Standing, Rejection> {
-        let presented = self.teller.cookies.read(received.headers());
         let now = self.revocations.not_before(self.clock.now());
+        match &received.bearer {
+            None | Some(Bearer::Ignored) => {}
+            Some(Bearer::Access(caller)) => {
+                return Ok(match self.weigh(caller, now).await? {
+                    Weight::Live => {
+                        self.note_use(caller, now);
+                        Standing::Known(Arc::clone(caller), News::Nothing)
+                    }
+                    Weight::Over => Standing::Over(Unproven::Over),
+                    Weight::Nothing => Standing::Nobody,
+                });
+            }
+            // Who keeps the tokens refreshes them.
+            Some(Bearer::Refresh(_) | Bearer::Unusable) => return Ok(Standing::Nobody),
+        }
+        let presented = self.teller.cookies.read(received.headers());
         match self.by_access(&presented.access, now).await? {
             Standing::Nobody if self.settings.refresh_in_line && !presented.refresh.is_empty() => {}
             standing => return Ok(standing),
         }
-        match self.one_refresh_token(&presented.refresh) {
+        match self.one_refresh_token(&presented.refresh, now).await? {
             OneToken::None => Ok(Standing::Nobody),
             OneToken::Several => Ok(Standing::Over(Unproven::Over)),
-            OneToken::This(token) => self.renew(received, token).await,
+            OneToken::This(token) => self.renew(received, token, presented.has_spare()).await,
         }
     }
 
@@ -238,37 +260,48 @@ impl Proxy {
         if tokens.too_many() {
             return Ok(Standing::Over(Unproven::Over));
         }
-        let mut live: Option<Arc<Caller>> = None;
+        let mut live: Option<(Arc<Caller>, &str)> = None;
         let mut over = false;
-        for token in tokens.iter() {
-            let Some(caller) = self.verified.verify(token, &self.issuer) else {
+        for text in tokens.iter() {
+            let Some(caller) = self.verified.verify(text, &self.issuer) else {
                 continue;
             };
-            let token = &caller.token;
-            if token.is_expired(now)
-                || token.is_premature(now)
-                || !self.issuer.honours_key_of(token)
-            {
-                continue;
-            }
-            match self.verdict(token.handle, now).await? {
-                Verdict::Revoked => over = true,
-                Verdict::AskStore | Verdict::Live => {
+            match self.weigh(&caller, now).await? {
+                Weight::Nothing => {}
+                Weight::Over => over = true,
+                Weight::Live => {
                     self.note_use(&caller, now);
-                    if live
-                        .as_ref()
-                        .is_some_and(|other| other.token.handle != caller.token.handle)
-                    {
-                        return Ok(Standing::Over(Unproven::Over));
+                    match &live {
+                        Some((other, _)) if other.token.handle != caller.token.handle => {
+                            return Ok(Standing::Over(Unproven::Over));
+                        }
+                        Some((other, _)) if other.token.issued_at > caller.token.issued_at => {}
+                        _ => live = Some((caller, text)),
                     }
-                    live = Some(caller);
                 }
             }
         }
         Ok(match live {
-            Some(caller) => Standing::Known(caller, News::Nothing),
+            Some((caller, text)) if tokens.is_duplicated() => {
+                let expires = now + self.issuer.session_lifetime();
+                let cookies = self.teller.settle(text, expires);
+                Standing::Known(caller, News::Settled(cookies))
+            }
+            Some((caller, _)) => Standing::Known(caller, News::Nothing),
             None if over => Standing::Over(Unproven::Over),
             None => Standing::Nobody,
+        })
+    }
+
+    /// What a token whose signature holds is worth now.
+    async fn weigh(&self, caller: &Caller, now: Timestamp) -> Result<Weight, Rejection> {
+        let token = &caller.token;
+        if token.is_expired(now) || token.is_premature(now) || !self.issuer.honours_key_of(token) {
+            return Ok(Weight::Nothing);
+        }
+        Ok(match self.verdict(token.handle, now).await? {
+            Verdict::Revoked => Weight::Over,
+            Verdict::AskStore | Verdict::Live => Weight::Live,
         })
     }
 
@@ -285,26 +318,63 @@ impl Proxy {
         }
     }
 
-    pub(super) fn one_refresh_token(&self, tokens: &Candidates<'_>) -> OneToken {
-        let mut newest: Option<RefreshToken> = None;
+    /// Of each session the newest token counts; of several sessions, the one that is live.
+    pub(super) async fn one_refresh_token(
+        &self,
+        tokens: &Candidates<'_>,
+        now: Timestamp,
+    ) -> Result<OneToken, Rejection> {
+        let mut newest: Vec<RefreshToken> = Vec::new();
         for token in tokens
             .iter()
             .filter_map(|token| self.issuer.parse_refresh(token).ok())
         {
-            match &newest {
-                Some(other) if other.handle() != token.handle() => return OneToken::Several,
+            match newest
+                .iter_mut()
+                .find(|other| other.handle() == token.handle())
+            {
                 Some(other) if other.generation() >= token.generation() => {}
-                _ => newest = Some(token),
+                Some(other) => *other = token,
+                None => newest.push(token),
             }
         }
-        newest.map_or(OneToken::None, OneToken::This)
+        let Some(first) = newest.pop() else {
+            return Ok(OneToken::None);
+        };
+        if newest.is_empty() {
+            return Ok(OneToken::This(first));
+        }
+        let mut live = OneToken::None;
+        for token in newest.into_iter().chain([first]) {
+            let (revocations, handle) = (self.revocations.clone(), token.handle());
+            let ask = async move { revocations.ask_store(handle, now).await };
+            if self.background.run(ask).await?? == Verdict::Live {
+                if let OneToken::This(_) = live {
+                    return Ok(OneToken::Several);
+                }
+                live = OneToken::This(token);
+            }
+        }
+        // What was there, and is over, is cleared.
+        Ok(match live {
+            OneToken::None => OneToken::Several,
+            live => live,
+        })
     }
 
     /// In line: the request goes on with the new token's identity.
-    async fn renew(&self, received: &Received, token: RefreshToken) -> Result<Standing, Rejection> {
+    async fn renew(
+        &self,
+        received: &Received,
+        token: RefreshToken,
+        tidy: bool,
+    ) -> Result<Standing, Rejection> {
         match self.refresh_token(received, token).await {
             Ok(issued) => match self.verified.verify(issued.access.expose(), &self.issuer) {
-                Some(caller) => Ok(Standing::Known(caller, News::Issued(issued))),
+                Some(caller) => {
+                    let news = News::Issued(Announced { issued, tidy });
+                    Ok(Standing::Known(caller, news))
+                }
                 None => Err(Rejection::Internal),
             },
             Err(NotRefreshed::Over(_)) => Ok(Standing::Over(Unproven::Over)),
@@ -337,10 +407,10 @@ impl Proxy {
     fn unauthenticated(
         &self,
         received: &Received,
-        policy: &ForwardPolicy,
+        admission: &Admission,
         why: Unproven,
     ) -> Rejection {
-        let wants_page = match policy.unauthenticated {
+        let wants_page = match admission.unauthenticated {
             Unauthenticated::Status => false,
             Unauthenticated::Redirect => true,
             Unauthenticated::Auto => {
@@ -360,16 +430,15 @@ impl Proxy {
 pub(super) enum OneToken {
     None,
     This(RefreshToken),
+    /// Of more than one session, and not of one live one alone.
     Several,
 }
 
-/// What keeps other sites from acting with a browser's cookies.
-#[derive(Clone, Debug)]
-pub enum AntiCsrf {
-    Origin(OwnOrigin),
-    /// `rid`, which another site cannot send without being allowed to.
-    CustomHeader,
-    Off,
+/// What an access token is worth.
+enum Weight {
+    Nothing,
+    Over,
+    Live,
 }
 
 /// RFC 6455 section 4.1.

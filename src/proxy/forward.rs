@@ -16,6 +16,7 @@ use super::authenticate::{Authenticated, Identity, News, is_websocket_handshake}
 use super::headers::{HeaderRules, Told};
 use super::policy::ForwardPolicy;
 use super::rejection::Rejection;
+use super::reply::Transport;
 use crate::upstream::{Replay, UpstreamBody};
 
 /// The upstream's answer to a request, before it is made fit for the client.
@@ -26,6 +27,8 @@ pub struct Answered {
     pub news: News,
     /// The client's side of a WebSocket, if it asked for one.
     pub websocket: Option<OnUpgrade>,
+    /// How the client holds its tokens.
+    pub transport: Transport,
     /// From the request's hand-over to the head of the answer.
     pub upstream_time: Duration,
 }
@@ -44,6 +47,7 @@ impl Proxy {
         let websocket = (policy.websocket && is_websocket_handshake(&received))
             .then(|| hyper::upgrade::on(&mut received.request));
         let own_cookies = self.teller.cookies.read(received.headers()).any_own();
+        let transport = Transport::of(&received);
         let (mut head, body) = received.request.into_parts();
         let told = Told {
             client: received.client.0,
@@ -51,6 +55,7 @@ impl Proxy {
             host: &received.host,
             user: identity.user().map(|caller| &caller.header),
             own_cookies,
+            own_bearer: received.bearer.is_some(),
             websocket: websocket.is_some(),
         };
         head.headers = self.rules.upstream(head.headers, &told).into_inner();
@@ -75,6 +80,7 @@ impl Proxy {
             identity,
             news,
             websocket,
+            transport,
             upstream_time,
         })
     }

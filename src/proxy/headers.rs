@@ -8,9 +8,9 @@ use std::net::IpAddr;
 
 use bytes::Bytes;
 use http::header::{
-    CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, COOKIE, EXPECT, HOST, HeaderMap, HeaderName,
-    HeaderValue, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, SET_COOKIE, TE, TRANSFER_ENCODING,
-    UPGRADE,
+    AUTHORIZATION, CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, COOKIE, EXPECT, HOST, HeaderMap,
+    HeaderName, HeaderValue, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, SET_COOKIE, TE,
+    TRANSFER_ENCODING, UPGRADE,
 };
 use http_body::Frame;
 
@@ -32,6 +32,8 @@ pub struct Told<'a> {
     pub user: Option<&'a HeaderValue>,
     /// The cookies have one of the gateway's among them.
     pub own_cookies: bool,
+    /// `Authorization` has a token of the gateway's.
+    pub own_bearer: bool,
     /// The request is a WebSocket handshake that may pass.
     pub websocket: bool,
 }
@@ -61,6 +63,9 @@ impl HeaderRules {
         });
         if told.own_cookies {
             strip_own_cookies(&mut headers);
+        }
+        if told.own_bearer {
+            headers.remove(AUTHORIZATION);
         }
         if told.websocket {
             headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
@@ -104,7 +109,7 @@ impl HeaderRules {
             is_hop_by_hop(name)
                 || self.is_gateways_word(name.as_str())
                 || self.is_only_ours_to_answer(name.as_str())
-                || [HOST, CONTENT_LENGTH, COOKIE, SET_COOKIE].contains(name)
+                || [HOST, CONTENT_LENGTH, COOKIE, SET_COOKIE, AUTHORIZATION].contains(name)
         });
     }
 
@@ -179,6 +184,9 @@ pub const LOGOUT_HEADER: &str = "portcullis-logout";
 /// What the gateway tells the browser SDKs.
 pub const FRONT_TOKEN: HeaderName = HeaderName::from_static("front-token");
 pub const ID_REFRESH_TOKEN: HeaderName = HeaderName::from_static("id-refresh-token");
+pub const ANTI_CSRF: HeaderName = HeaderName::from_static("anti-csrf");
+pub const ST_ACCESS_TOKEN: HeaderName = HeaderName::from_static("st-access-token");
+pub const ST_REFRESH_TOKEN: HeaderName = HeaderName::from_static("st-refresh-token");
 
 /// Whether a comma-separated header lists `token`, in any case.
 pub fn has_token(value: &HeaderValue, token: &str) -> bool {
@@ -311,6 +319,7 @@ mod tests {
             host: &HeaderValue::from_static("g.test"),
             user: user.as_ref(),
             own_cookies: true,
+            own_bearer: true,
             websocket: false,
         };
         let mut seen: Vec<(String, String)> = rules()
@@ -426,6 +435,14 @@ mod tests {
     }
 
     #[test]
+    fn own_bearers_end_here() {
+        assert_eq!(
+            upstream(&[("authorization", "Bearer x")], None),
+            with_told(&[])
+        );
+    }
+
+    #[test]
     fn the_application_cannot_speak_for_the_gateway() {
         let mut answer = headers(&[
             ("x-auth-user-id", "x"),
@@ -456,6 +473,7 @@ mod tests {
             ("content-length", "5"),
             ("grpc-status", "0"),
             ("cookie", "a=b"),
+            ("authorization", "Bearer a"),
         ]);
         rules().trailers(&mut trailers);
         assert_eq!(trailers, headers(&[("grpc-status", "0")]));

@@ -12,6 +12,7 @@ use super::headers::{CLAIMS_HEADER, LOGIN_HEADER, SESSION_DATA_HEADER};
 use super::policy::ForwardPolicy;
 use super::receive::Received;
 use super::rejection::Rejection;
+use super::reply::{Announced, Transport};
 use crate::identity::UserId;
 use crate::issuer::{NewSession, SessionClaims, SessionData};
 use crate::secret::from_base64url_any;
@@ -36,7 +37,13 @@ impl Proxy {
         let known = self.revocations.applied();
         let device = received.device();
         let mut previous = self.presented_sessions(&received);
-        let authenticated = self.authenticate(received, policy).await?;
+        let transport = self.asked_transport(&received);
+        let presented = self.teller.cookies.read(received.headers());
+        let tidy = match transport {
+            Transport::Cookies => presented.has_spare(),
+            Transport::Headers => presented.any_own(),
+        };
+        let authenticated = self.authenticate(received, &policy.admission).await?;
         let mut answered = self.forward(authenticated, policy).await?;
         let status = answered.response.status();
         let Some(login) = read_login(answered.response.headers())? else {
@@ -74,7 +81,11 @@ impl Proxy {
             .verified
             .verify(issued.access.expose(), &self.issuer)
             .map_or(Identity::Anonymous, Identity::User);
-        answered.news = News::Issued(Arc::new(issued));
+        answered.transport = transport;
+        answered.news = News::Issued(Announced {
+            issued: Arc::new(issued),
+            tidy,
+        });
         Ok((answered, true))
     }
 

@@ -32,9 +32,10 @@ impl Proxy {
         received: Received,
         policy: &LogoutPolicy,
     ) -> Result<Reply, Rejection> {
-        if self.is_cross_site(&received) {
-            return Err(Rejection::CrossSite);
+        if let Some(forged) = self.forged_ending(&received, policy.anti_csrf) {
+            return Err(forged);
         }
+        let transport = self.asked_transport(&received);
         let ending = self.what_to_end(&received, policy.scope).await?;
         self.end(ending).await?;
         let mut reply = match &policy.forward {
@@ -66,7 +67,7 @@ impl Proxy {
             }
         };
         let headers = reply.headers_mut();
-        self.teller.clear(headers);
+        self.teller.clear(headers, transport);
         for cookie in &policy.clear_cookies {
             headers.append(http::header::SET_COOKIE, cookie.clone());
         }

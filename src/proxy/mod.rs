@@ -16,12 +16,16 @@
 
 mod authenticate;
 mod background;
+mod bearer;
+mod cors;
+mod forgery;
 mod forward;
 mod headers;
 pub mod listener;
 mod login;
 mod logout;
 mod origin;
+mod own_sessions;
 mod patience;
 mod policy;
 mod receive;
@@ -36,7 +40,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::header::{CONNECTION, UPGRADE};
+use http::header::{CACHE_CONTROL, CONNECTION, HeaderMap, SET_COOKIE, UPGRADE};
 use http::{HeaderValue, Request, StatusCode};
 use hyper::body::{Body, Incoming};
 use hyper_util::rt::TokioIo;
@@ -45,21 +49,25 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{debug, error, warn};
 
-pub use authenticate::{AntiCsrf, Caller, Identity, VerifiedTokens};
+pub use authenticate::{Caller, Identity, VerifiedTokens};
 pub use background::Background;
+pub use bearer::Bearer;
 pub use headers::HeaderRules;
 pub use logout::clear_site_data;
-pub use origin::OwnOrigin;
-pub use policy::{Action, Auth, ForwardPolicy, LogoutPolicy, LogoutScope, Policy, Unauthenticated};
+pub use origin::{Origins, OwnOrigin};
+pub use policy::{
+    Action, Admission, AntiCsrf, Auth, ForwardPolicy, LogoutPolicy, LogoutScope, Policy,
+    Unauthenticated,
+};
 pub use receive::ClientAddr;
 pub use rejection::{REASONS, Rejection};
 use reply::Tie;
-pub use reply::{BodyError, Reply, ReplyBody, Teller};
+pub use reply::{Announced, BodyError, Reply, ReplyBody, Teller, Transport};
 
 use authenticate::News;
 use forward::Answered;
-use headers::protect_from_caches;
-use receive::receive;
+use headers::{NO_STORE, protect_from_caches};
+use receive::{Received, receive};
 use record::Record;
 use rejection::Unproven;
 use tunnel::{CutReason, TunnelKind};
@@ -100,7 +108,10 @@ pub struct SharedProxy {
 pub struct ProxySettings {
     /// `http` or `https`, as browsers see it.
     pub scheme: &'static str,
-    pub anti_csrf: AntiCsrf,
+    /// Whose pages may act with a browser's cookies.
+    pub origins: Origins,
+    /// Clients may keep their tokens themselves.
+    pub header_mode: bool,
     /// An expired access token is renewed while its request waits.
     pub refresh_in_line: bool,
     /// Where people log in, if they can.
@@ -151,11 +162,20 @@ impl Proxy {
         let started = self.clock.boot();
         let method = request.method().clone();
         let mut seen = Seen::default();
+        let page = self.allowed_page(request.headers());
         let told = self.answer(request, client, &mut seen).await;
-        let (told, reason) = match told {
+        let (mut told, reason) = match told {
             Ok(told) => (told, None),
-            Err(rejection) => (self.reject(&rejection), Some(rejection.reason())),
+            Err(rejection) => {
+                let reason = rejection.reason();
+                (self.reject(&rejection, seen.transport), Some(reason))
+            }
         };
+        self.share(
+            told.reply.headers_mut(),
+            seen.policy.as_deref(),
+            page.as_ref(),
+        );
         let elapsed = self.clock.boot().since(started);
         let route = seen
             .policy
@@ -191,7 +211,8 @@ impl Proxy {
         client: ClientAddr,
         seen: &mut Seen,
     ) -> Result<Told, Rejection> {
-        let received = receive(request, client)?;
+        let mut received = receive(request, client)?;
+        received.bearer = self.bearer(received.headers());
         seen.path = Some(received.path.clone());
         let policy = Arc::clone(
             self.routes
@@ -199,30 +220,56 @@ impl Proxy {
                 .unwrap_or(&self.default_policy),
         );
         seen.policy = Some(Arc::clone(&policy));
+        seen.transport = Transport::of(&received);
+        if let Some(preflight) = self.preflight(&received, &policy) {
+            return Ok(Told::own(preflight, Outcome::Own));
+        }
         match &policy.action {
             Action::Forward(forward) => {
-                let authenticated = self.authenticate(received, forward).await?;
+                let authenticated = self.authenticate(received, &forward.admission).await?;
                 let answered = self.forward(authenticated, forward).await?;
                 self.still_live(&answered)?;
                 let answered = self.ended_by_application(answered, forward).await?;
-                Ok(self.deliver(answered, forward.auth))
+                Ok(self.deliver(answered, forward))
             }
             Action::Login(forward) => {
                 let (answered, opened) = self.login(received, forward).await?;
-                let told = self.deliver(answered, forward.auth);
+                let told = self.deliver(answered, forward);
                 Ok(Told {
                     outcome: if opened { Outcome::Login } else { told.outcome },
                     ..told
                 })
             }
-            Action::Logout(logout) => Ok(Told::own(
-                self.logout(received, logout).await?,
-                Outcome::Logout,
-            )),
-            Action::Refresh => Ok(Told::own(self.refresh(&received).await?, Outcome::Refresh)),
+            Action::Logout(logout) => {
+                seen.transport = self.asked_transport(&received);
+                let reply = self.logout(received, logout).await?;
+                Ok(Told::own(reply, Outcome::Logout))
+            }
+            Action::Refresh(anti_csrf) => {
+                seen.transport = self.asked_transport(&received);
+                let reply = self.refresh(&received, *anti_csrf).await?;
+                Ok(Told::own(reply, Outcome::Refresh))
+            }
+            Action::OwnSessions(admission) => {
+                let reply = self.own_sessions(received, admission).await?;
+                Ok(Told::own(reply, Outcome::Own))
+            }
+            Action::OwnSession(admission) => {
+                let reply = self.end_own_session(received, admission).await?;
+                Ok(Told::own(reply, Outcome::Own))
+            }
             Action::NotAllowed { allow } => Err(Rejection::MethodNotAllowed {
                 allow: Some(allow.clone()),
             }),
+        }
+    }
+
+    /// How the client wants to hold its tokens, where it is given or loses them.
+    fn asked_transport(&self, received: &Received) -> Transport {
+        let asks = |mode: &HeaderValue| mode.as_bytes() == b"header";
+        match received.headers().get("st-auth-mode") {
+            Some(mode) if self.settings.header_mode && asks(mode) => Transport::Headers,
+            _ => Transport::of(received),
         }
     }
 
@@ -275,17 +322,38 @@ impl Proxy {
     }
 
     /// The upstream's answer as the client gets it.
-    fn deliver(&self, mut answered: Answered, auth: Auth) -> Told {
+    fn deliver(&self, mut answered: Answered, policy: &ForwardPolicy) -> Told {
         let outcome = Outcome::forwarded(answered.response.status());
         let (identity, upstream_time) = (answered.identity.clone(), Some(answered.upstream_time));
-        if auth != Auth::None {
+        if policy.admission.auth != Auth::None {
             protect_from_caches(answered.response.headers_mut());
+        }
+        if policy.forbid_upstream_401
+            && identity.user().is_some()
+            && self.teller.says_over(answered.response.status())
+        {
+            *answered.response.status_mut() = StatusCode::FORBIDDEN;
         }
         Told {
             reply: self.pass_on(answered),
             outcome,
             identity,
             upstream_time,
+        }
+    }
+
+    /// What has become of the session, in the headers of an answer.
+    fn tell(&self, headers: &mut HeaderMap, news: &News, transport: Transport) {
+        match news {
+            News::Nothing => {}
+            News::Issued(announced) => self.teller.announce(headers, announced, transport),
+            News::Settled(cookies) => {
+                for cookie in cookies {
+                    headers.append(SET_COOKIE, cookie.clone());
+                }
+                headers.insert(CACHE_CONTROL, NO_STORE);
+            }
+            News::Over => self.teller.clear(headers, transport),
         }
     }
 
@@ -296,11 +364,7 @@ impl Proxy {
         }
         let headers = answered.response.headers_mut();
         self.rules.client(headers);
-        match &answered.news {
-            News::Nothing => {}
-            News::Issued(issued) => self.teller.announce(headers, issued),
-            News::Over => self.teller.clear(headers),
-        }
+        self.tell(headers, &answered.news, answered.transport);
         let may_last = answered
             .response
             .body()
@@ -314,10 +378,9 @@ impl Proxy {
             }
             Some(caller) => match self.revocations.enter_stream(caller.token.handle) {
                 None => {
-                    return self.teller.reject(&Rejection::Unauthenticated {
-                        why: Unproven::Over,
-                        login: None,
-                    });
+                    return self
+                        .teller
+                        .reject(&Unproven::Over.into(), answered.transport);
                 }
                 Some(stream) => Tie::stream(stream),
             },
@@ -330,16 +393,15 @@ impl Proxy {
     /// After the upstream's 101, and not before, bytes go both ways.
     fn open_tunnel(&self, mut answered: Answered) -> Reply {
         let Some(client) = answered.websocket else {
-            return self.teller.reject(&Rejection::Internal);
+            return self.teller.reject(&Rejection::Internal, answered.transport);
         };
         let stream = match answered.identity.user() {
             None => None,
             Some(caller) => match self.revocations.enter_stream(caller.token.handle) {
                 None => {
-                    return self.teller.reject(&Rejection::Unauthenticated {
-                        why: Unproven::Over,
-                        login: None,
-                    });
+                    return self
+                        .teller
+                        .reject(&Unproven::Over.into(), answered.transport);
                 }
                 stream => stream,
             },
@@ -373,13 +435,11 @@ impl Proxy {
         self.rules.client(headers);
         headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
         headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
-        if let News::Issued(issued) = &answered.news {
-            self.teller.announce(headers, issued);
-        }
+        self.tell(headers, &answered.news, answered.transport);
         answered.response.map(|_| ReplyBody::own(""))
     }
 
-    fn reject(&self, rejection: &Rejection) -> Told {
+    fn reject(&self, rejection: &Rejection, transport: Transport) -> Told {
         if matches!(rejection, Rejection::Internal) {
             error!(
                 error = rejection as &dyn std::error::Error,
@@ -393,7 +453,7 @@ impl Proxy {
             );
         }
         Told::own(
-            self.teller.reject(rejection),
+            self.teller.reject(rejection, transport),
             Outcome::Rejected(rejection.id()),
         )
     }
@@ -410,6 +470,8 @@ impl Proxy {
 struct Seen {
     path: Option<CanonicalPath>,
     policy: Option<Arc<Policy>>,
+    /// How the client holds its tokens.
+    transport: Transport,
 }
 
 impl Told {

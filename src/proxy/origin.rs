@@ -2,6 +2,34 @@
 
 use http::header::{ACCEPT, HeaderMap, HeaderName, HeaderValue, ORIGIN, REFERER};
 
+/// Whose pages may act with a browser's cookies.
+#[derive(Clone, Debug)]
+pub struct Origins {
+    pub own: OwnOrigin,
+    /// Others of the same deployment, as browsers write them: `https://www.example.com`.
+    pub allowed: Vec<String>,
+}
+
+impl Origins {
+    /// Another site is behind the request, or may be.
+    pub fn is_cross_site(&self, headers: &HeaderMap, host: &HeaderValue) -> bool {
+        self.own.is_cross_site(headers, host) && self.allowed_one(headers).is_none()
+    }
+
+    /// The one `Origin` of the request, if it is one of the others.
+    pub fn allowed_one<'h>(&self, headers: &'h HeaderMap) -> Option<&'h HeaderValue> {
+        if self.allowed.is_empty() {
+            return None;
+        }
+        let mut origins = headers.get_all(ORIGIN).iter();
+        let origin = origins.next().filter(|_| origins.next().is_none())?;
+        self.allowed
+            .iter()
+            .any(|allowed| origin == allowed.as_str())
+            .then_some(origin)
+    }
+}
+
 /// The origin of the application as browsers see it.
 #[derive(Clone, Debug)]
 pub enum OwnOrigin {
@@ -80,7 +108,7 @@ fn origin_of(url: &[u8]) -> &[u8] {
 mod tests {
     use http::header::{HeaderMap, HeaderName, HeaderValue};
 
-    use super::{OwnOrigin, is_navigation};
+    use super::{Origins, OwnOrigin, is_navigation};
 
     fn headers(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
         let mut headers = HeaderMap::new();
@@ -135,6 +163,64 @@ mod tests {
                 "{sent:?}"
             );
         }
+    }
+
+    #[test]
+    fn allowed_origins_are_whole_and_the_only_ones() {
+        let origins = Origins {
+            own: OwnOrigin::Configured("https://api.app.test".into()),
+            allowed: vec![
+                "https://www.app.test".into(),
+                "https://m.app.test:8443".into(),
+            ],
+        };
+        let host = HeaderValue::from_static("api.app.test");
+        for (sent, cross_site) in [
+            (
+                &[
+                    ("origin", "https://www.app.test"),
+                    ("sec-fetch-site", "same-site"),
+                ][..],
+                false,
+            ),
+            (
+                &[
+                    ("origin", "https://m.app.test:8443"),
+                    ("sec-fetch-site", "cross-site"),
+                ],
+                false,
+            ),
+            (&[("origin", "https://www.app.test")], false),
+            (&[("sec-fetch-site", "same-site")], true),
+            (&[("referer", "https://www.app.test/page")], true),
+            (&[("origin", "http://www.app.test")], true),
+            (&[("origin", "https://app.test")], true),
+            (&[("origin", "https://www.app.test.evil.test")], true),
+            (&[("origin", "https://m.app.test")], true),
+            (&[("origin", "null")], true),
+            (&[("origin", "*")], true),
+            (
+                &[
+                    ("origin", "https://www.app.test"),
+                    ("origin", "https://evil.test"),
+                ],
+                true,
+            ),
+        ] {
+            assert_eq!(
+                origins.is_cross_site(&headers(sent), &host),
+                cross_site,
+                "{sent:?}"
+            );
+        }
+        let none = Origins {
+            allowed: vec![],
+            ..origins
+        };
+        assert_eq!(
+            none.allowed_one(&headers(&[("origin", "https://www.app.test")])),
+            None
+        );
     }
 
     #[test]

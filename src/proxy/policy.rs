@@ -20,7 +20,11 @@ pub enum Action {
     Forward(ForwardPolicy),
     Login(ForwardPolicy),
     Logout(LogoutPolicy),
-    Refresh,
+    Refresh(AntiCsrf),
+    /// The list of the user's own sessions.
+    OwnSessions(Admission),
+    /// The end of one of them.
+    OwnSession(Admission),
     /// The path is the gateway's, the method is not.
     NotAllowed {
         allow: HeaderValue,
@@ -30,14 +34,35 @@ pub enum Action {
 /// How a request goes to the application.
 #[derive(Clone, Debug)]
 pub struct ForwardPolicy {
-    pub auth: Auth,
+    pub admission: Admission,
     /// Index of the upstream.
     pub upstream: usize,
     /// WebSocket handshakes may pass.
     pub websocket: bool,
-    pub unauthenticated: Unauthenticated,
     /// The application's answer may end the session.
     pub session_control: bool,
+    /// The application's own 401 to a live session becomes 403, so that no browser SDK takes it for an expired token.
+    pub forbid_upstream_401: bool,
+}
+
+/// Who gets in.
+#[derive(Clone, Copy, Debug)]
+pub struct Admission {
+    pub auth: Auth,
+    pub unauthenticated: Unauthenticated,
+    pub anti_csrf: AntiCsrf,
+}
+
+/// What keeps other sites from acting with a browser's cookies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AntiCsrf {
+    /// Where the request comes from, as browsers say it.
+    Origin,
+    /// `rid`, which another site cannot send without being allowed to.
+    CustomHeader,
+    /// `anti-csrf`, with the session's own token.
+    Token,
+    Off,
 }
 
 /// Whether a session is needed.
@@ -63,6 +88,7 @@ pub enum Unauthenticated {
 #[derive(Clone, Debug)]
 pub struct LogoutPolicy {
     pub scope: LogoutScope,
+    pub anti_csrf: AntiCsrf,
     /// Where page navigations go; `None` answers them as scripts are.
     pub redirect: Option<HeaderValue>,
     /// What `?redirect=` may ask for, byte for byte.

@@ -6,6 +6,7 @@ use http::header::{HOST, HeaderMap, TRANSFER_ENCODING};
 use http::{HeaderValue, Method, Request, Uri, Version};
 use hyper::body::Incoming;
 
+use super::bearer::Bearer;
 use super::rejection::{Malformed, Rejection};
 use crate::route::CanonicalPath;
 use crate::session::Device;
@@ -21,9 +22,16 @@ pub struct Received {
     pub path: CanonicalPath,
     pub host: HeaderValue,
     pub client: ClientAddr,
+    /// What it has of ours in `Authorization`.
+    pub bearer: Option<Bearer>,
 }
 
 impl Received {
+    /// Who it is, is said in a header, which wins over cookies and which no other site can make a browser send.
+    pub fn is_by_header(&self) -> bool {
+        !matches!(self.bearer, None | Some(Bearer::Ignored))
+    }
+
     pub fn headers(&self) -> &HeaderMap {
         self.request.headers()
     }
@@ -58,6 +66,7 @@ pub fn receive(request: Request<Incoming>, client: ClientAddr) -> Result<Receive
         path,
         host,
         client,
+        bearer: None,
     })
 }
 

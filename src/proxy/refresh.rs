@@ -7,33 +7,48 @@ use serde_json::json;
 
 use super::Proxy;
 use super::authenticate::OneToken;
+use super::bearer::Bearer;
+use super::policy::AntiCsrf;
 use super::receive::Received;
 use super::rejection::{Rejection, StoreFailure, Unproven};
-use super::reply::{Reply, json_reply};
+use super::reply::{Announced, Reply, Transport, json_reply};
 use crate::issuer::Issued;
 use crate::refresher::NotRefreshed;
 use crate::session::RefreshToken;
 use crate::telemetry::RefreshKind;
 
 impl Proxy {
-    /// Answers every client, with a session or without: the browser SDKs ask before they know.
-    pub(super) async fn refresh(&self, received: &Received) -> Result<Reply, Rejection> {
-        if self.is_cross_site(received) {
-            return Err(Rejection::Unauthenticated {
-                why: Unproven::CrossSite,
-                login: None,
-            });
-        }
+    /// Answers every client, with a session or without: the browser SDKs ask before they know. New tokens go the way that the
+    /// old one came, so that no page reads one that the browser keeps from it.
+    pub(super) async fn refresh(
+        &self,
+        received: &Received,
+        anti_csrf: AntiCsrf,
+    ) -> Result<Reply, Rejection> {
         let presented = self.teller.cookies.read(received.headers());
-        let OneToken::This(token) = self.one_refresh_token(&presented.refresh) else {
-            return Err(Rejection::Unauthenticated {
-                why: Unproven::Over,
-                login: None,
-            });
+        let transport = Transport::of(received);
+        let (token, tidy) = match transport {
+            Transport::Headers => (from_header(received)?, presented.any_own()),
+            Transport::Cookies => {
+                if self.is_from_elsewhere(received, anti_csrf) {
+                    return Err(Unproven::CrossSite.into());
+                }
+                let now = self.revocations.not_before(self.clock.now());
+                let OneToken::This(token) = self.one_refresh_token(&presented.refresh, now).await?
+                else {
+                    return Err(Unproven::Over.into());
+                };
+                if anti_csrf == AntiCsrf::Token && !self.shows_token_of(received, token.handle()) {
+                    return Err(Unproven::AntiCsrf.into());
+                }
+                (token, presented.has_spare())
+            }
         };
         let issued = self.refresh_token(received, token).await?;
         let mut reply = json_reply(StatusCode::OK, &json!({}));
-        self.teller.announce(reply.headers_mut(), &issued);
+        let announced = Announced { issued, tidy };
+        self.teller
+            .announce(reply.headers_mut(), &announced, transport);
         Ok(reply)
     }
 
@@ -57,6 +72,13 @@ impl Proxy {
             Err(error) => self.metrics.refresh_refused(error.reason()),
         }
         exchange.map(|exchange| exchange.issued)
+    }
+}
+
+fn from_header(received: &Received) -> Result<RefreshToken, Rejection> {
+    match &received.bearer {
+        Some(Bearer::Refresh(token)) => Ok(token.clone()),
+        _ => Err(Unproven::Over.into()),
     }
 }
 

@@ -29,6 +29,9 @@ pub enum Rejection {
     },
     #[error("request comes from another site")]
     CrossSite,
+    /// Of the user's own; whether it is somebody else's is nobody's business.
+    #[error("user has no such session")]
+    NoSuchSession,
     #[error("session was refreshed too often")]
     TooManyRefreshes,
     #[error("session store is unavailable")]
@@ -55,6 +58,8 @@ pub enum Unproven {
     Over,
     /// Another site is behind the request: nothing is looked at and nothing is cleared.
     CrossSite,
+    /// The page has not shown the session's anti-CSRF token, or a wrong one: nothing is changed and nothing is cleared.
+    AntiCsrf,
     /// Somebody else used the session's refresh token too: it has ended.
     Theft,
 }
@@ -92,6 +97,7 @@ impl Rejection {
             Self::Unauthenticated { login: Some(_), .. } => StatusCode::SEE_OTHER,
             Self::Unauthenticated { login: None, .. } => StatusCode::UNAUTHORIZED,
             Self::CrossSite => StatusCode::FORBIDDEN,
+            Self::NoSuchSession => StatusCode::NOT_FOUND,
             Self::TooManyRefreshes => StatusCode::TOO_MANY_REQUESTS,
             Self::StoreUnavailable(_) | Self::LogoutNotWritten(_) => {
                 StatusCode::SERVICE_UNAVAILABLE
@@ -110,7 +116,7 @@ impl Rejection {
             Self::TooLong => "path or query is too long".into(),
             Self::MethodNotAllowed { .. } => "method not allowed".into(),
             Self::Unauthenticated {
-                why: Unproven::NoSession,
+                why: Unproven::NoSession | Unproven::AntiCsrf,
                 ..
             } => "try refresh token".into(),
             Self::Unauthenticated {
@@ -126,6 +132,7 @@ impl Rejection {
                 ..
             } => "token theft detected".into(),
             Self::CrossSite => "cross-site request refused".into(),
+            Self::NoSuchSession => "no such session".into(),
             Self::TooManyRefreshes => "too many refreshes".into(),
             Self::StoreUnavailable(_) => "sessions cannot be checked now".into(),
             Self::LogoutNotWritten(_) => "logged out here; other replicas will know later".into(),
@@ -149,6 +156,11 @@ impl Rejection {
                 why: Unproven::NoSession,
                 ..
             } => "no_session",
+            Self::Unauthenticated {
+                why: Unproven::AntiCsrf,
+                ..
+            } => "anti_csrf",
+            Self::NoSuchSession => "no_such_session",
             Self::Unauthenticated {
                 why: Unproven::Over,
                 ..
@@ -227,6 +239,8 @@ pub const REASONS: &[&str] = &[
     "session_over",
     "theft",
     "cross_site",
+    "anti_csrf",
+    "no_such_session",
     "too_many_refreshes",
     "store_unavailable",
     "logout_not_written",
@@ -241,6 +255,12 @@ pub const REASONS: &[&str] = &[
     "login_unusable",
     "internal",
 ];
+
+impl From<Unproven> for Rejection {
+    fn from(why: Unproven) -> Self {
+        Self::Unauthenticated { why, login: None }
+    }
+}
 
 impl From<AmbiguousPath> for Rejection {
     fn from(path: AmbiguousPath) -> Self {

@@ -3,6 +3,7 @@
 use std::future::Future;
 use std::pin::Pin;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use base64::Engine;
@@ -19,10 +20,15 @@ use serde_json::value::RawValue;
 use thiserror::Error;
 use tokio_util::sync::WaitForCancellationFutureOwned;
 
-use super::headers::{FRONT_TOKEN, HeaderRules, ID_REFRESH_TOKEN, NO_STORE};
+use super::headers::{
+    ANTI_CSRF, FRONT_TOKEN, HeaderRules, ID_REFRESH_TOKEN, NO_STORE, ST_ACCESS_TOKEN,
+    ST_REFRESH_TOKEN,
+};
 use super::patience::Answering;
+use super::receive::Received;
 use super::record::Record;
 use super::rejection::Rejection;
+use crate::clock::Timestamp;
 use crate::cookie::SessionCookies;
 use crate::issuer::Issued;
 use crate::revocation::{LiveStream, Revocations, Verdict};
@@ -181,10 +187,40 @@ impl Body for ReplyBody {
     }
 }
 
+/// How a client holds its tokens.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Transport {
+    /// The browser does, out of reach of the page.
+    #[default]
+    Cookies,
+    /// It does itself.
+    Headers,
+}
+
+impl Transport {
+    /// As the request shows it.
+    pub fn of(received: &Received) -> Self {
+        match received.is_by_header() {
+            true => Self::Headers,
+            false => Self::Cookies,
+        }
+    }
+}
+
+/// New tokens, and how the client is told of them.
+#[derive(Clone, Debug)]
+pub struct Announced {
+    pub issued: Arc<Issued>,
+    /// The request had more cookies of ours than the one these tokens are for: what is not in use goes.
+    pub tidy: bool,
+}
+
 /// Tells a client about its session: in cookies for browsers, in headers for the browser SDKs.
 #[derive(Clone, Debug)]
 pub struct Teller {
     pub cookies: SessionCookies,
+    /// Pages get their session's anti-CSRF token.
+    pub anti_csrf_tokens: bool,
     /// 401, or what older SDKs were set up to expect.
     pub session_over_status: StatusCode,
 }
@@ -192,12 +228,37 @@ pub struct Teller {
 impl Teller {
     /// New tokens. The SDKs re-time their clock by `front-token`, so it goes out only with tokens made now, and never into a
     /// cache.
-    pub fn announce(&self, headers: &mut HeaderMap, issued: &Issued) {
-        for cookie in self
-            .cookies
-            .set(&issued.access, &issued.refresh, issued.session_expires_at)
-        {
+    pub fn announce(&self, headers: &mut HeaderMap, announced: &Announced, transport: Transport) {
+        let Announced { issued, tidy } = announced;
+        let (set, cleared) = match transport {
+            Transport::Cookies => {
+                let (access, refresh) = (&issued.access, &issued.refresh);
+                let set = self
+                    .cookies
+                    .set(access, refresh, issued.session_expires_at)
+                    .to_vec();
+                (set, self.cookies.clearing_others())
+            }
+            Transport::Headers => (Vec::new(), self.cookies.clearing()),
+        };
+        // What is set comes last: whoever takes no scopes into account is left with that.
+        let cleared = cleared.iter().filter(|_| *tidy).cloned();
+        for cookie in cleared.chain(set) {
             headers.append(SET_COOKIE, cookie);
+        }
+        let tokens = match transport {
+            Transport::Cookies if self.anti_csrf_tokens => vec![(ANTI_CSRF, &issued.anti_csrf)],
+            Transport::Cookies => Vec::new(),
+            Transport::Headers => vec![
+                (ST_ACCESS_TOKEN, &issued.access),
+                (ST_REFRESH_TOKEN, &issued.refresh),
+            ],
+        };
+        for (name, token) in tokens {
+            if let Ok(mut value) = HeaderValue::try_from(token.expose()) {
+                value.set_sensitive(true);
+                headers.insert(name, value);
+            }
         }
         let id = format!("{};{}", issued.mark, issued.session_expires_at.as_millis());
         for (name, value) in [
@@ -211,8 +272,19 @@ impl Teller {
         Self::expose(headers);
     }
 
+    /// The session goes on with one of several access cookies: that one is set anew, and what else there is goes.
+    pub fn settle(&self, access: &str, expires: Timestamp) -> Vec<HeaderValue> {
+        let mut cookies = self.cookies.clearing_other_access().to_vec();
+        cookies.push(self.cookies.set_access(access, expires));
+        cookies
+    }
+
     /// The session is over: everything that a client can have of it goes.
-    pub fn clear(&self, headers: &mut HeaderMap) {
+    pub fn clear(&self, headers: &mut HeaderMap, transport: Transport) {
+        if transport == Transport::Headers {
+            headers.insert(ST_ACCESS_TOKEN, HeaderValue::from_static(""));
+            headers.insert(ST_REFRESH_TOKEN, HeaderValue::from_static(""));
+        }
         for cookie in self.cookies.clearing() {
             headers.append(SET_COOKIE, cookie.clone());
         }
@@ -221,8 +293,13 @@ impl Teller {
         Self::expose(headers);
     }
 
+    /// Whether browser SDKs take an answer with this status for "the session is over, or its token".
+    pub fn says_over(&self, status: StatusCode) -> bool {
+        status == StatusCode::UNAUTHORIZED || status == self.session_over_status
+    }
+
     /// The answer for a rejection, details left out.
-    pub fn reject(&self, rejection: &Rejection) -> Reply {
+    pub fn reject(&self, rejection: &Rejection, transport: Transport) -> Reply {
         let status = match rejection.status() {
             StatusCode::UNAUTHORIZED => self.session_over_status,
             status => status,
@@ -230,7 +307,7 @@ impl Teller {
         let mut reply = json_reply(status, &json!({ "message": rejection.message() }));
         let headers = reply.headers_mut();
         if rejection.clears_cookies() {
-            self.clear(headers);
+            self.clear(headers, transport);
         }
         match rejection {
             // What follows on a connection is worth nothing once a request on it could not be read for certain.
@@ -259,11 +336,15 @@ impl Teller {
     fn expose(headers: &mut HeaderMap) {
         headers.append(
             ACCESS_CONTROL_EXPOSE_HEADERS,
-            HeaderValue::from_static("front-token, id-refresh-token"),
+            HeaderValue::from_static(SESSION_HEADERS),
         );
         headers.insert(CACHE_CONTROL, NO_STORE);
     }
 }
+
+/// What pages of other origins have to be let read. Each by name: `*` does not count where credentials are sent.
+pub const SESSION_HEADERS: &str =
+    "front-token, id-refresh-token, anti-csrf, st-access-token, st-refresh-token";
 
 /// An answer of the gateway itself.
 pub fn json_reply(status: StatusCode, content: &serde_json::Value) -> Reply {

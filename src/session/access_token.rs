@@ -121,6 +121,21 @@ impl VerifiedAccessToken {
         })
     }
 
+    /// Whether a text is written as this deployment writes its access tokens, whatever its signature: a key that has left the
+    /// ring, or an altered byte, makes it nobody else's.
+    pub fn is_in_form(token: &str, issuer: &str) -> bool {
+        let mut parts = token.split('.');
+        let (Some(_), Some(payload), Some(_), None) =
+            (parts.next(), parts.next(), parts.next(), parts.next())
+        else {
+            return false;
+        };
+        from_base64url_any(payload.as_bytes()).is_some_and(|payload| {
+            serde_json::from_slice::<Payload<'_>>(&payload)
+                .is_ok_and(|payload| payload.iss == issuer)
+        })
+    }
+
     /// No leeway: the gateway that signed reads the same kind of clock.
     pub fn is_expired(&self, now: Timestamp) -> bool {
         now >= self.expires_at
@@ -210,6 +225,38 @@ mod tests {
             VerifiedAccessToken::verify(&token, &KeyRing::new(new(), []), ISSUER).unwrap_err(),
             InvalidAccessToken::UnknownKey
         );
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn no_text_is_of_our_form_by_chance(text in "[A-Za-z0-9_.-]{0,200}") {
+            proptest::prop_assert!(!VerifiedAccessToken::is_in_form(&text, ISSUER));
+        }
+    }
+
+    #[test]
+    fn the_form_is_told_without_the_key() {
+        let good = token(&ring(SigningAlgorithm::Es256), "alice");
+        let (message, signature) = good.rsplit_once('.').unwrap();
+        let payload = message.split('.').nth(1).unwrap();
+        let foreign = base64url(br#"{"iss":"portcullis","sub":"alice","exp":1}"#);
+        for (text, ours) in [
+            (good.clone(), true),
+            (format!("{message}.x"), true),
+            (format!("x.{payload}."), true),
+            (format!("{message}.{signature}.x"), false),
+            (message.to_owned(), false),
+            (format!("x.{foreign}.x"), false),
+            ("..".to_owned(), false),
+            (String::new(), false),
+        ] {
+            assert_eq!(
+                VerifiedAccessToken::is_in_form(&text, ISSUER),
+                ours,
+                "{text}"
+            );
+        }
+        assert!(!VerifiedAccessToken::is_in_form(&good, "other"));
     }
 
     #[test]

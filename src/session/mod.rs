@@ -3,6 +3,7 @@
 //! Nothing here does I/O or reads a clock. The store keeps [`Session`]s, the proxy moves tokens; this module decides.
 
 mod access_token;
+mod anti_csrf;
 mod handle;
 mod keys;
 mod refresh_token;
@@ -11,6 +12,7 @@ mod rotation;
 use std::time::Duration;
 
 pub use access_token::{AccessClaims, InvalidAccessToken, VerifiedAccessToken};
+pub use anti_csrf::AntiCsrfKey;
 pub use handle::{InvalidHandle, SessionHandle};
 pub use keys::{
     KeyError, KeyId, KeyRing, MasterKey, SealedKey, SigningAlgorithm, SigningKey, UnsealError,

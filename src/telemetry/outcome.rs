@@ -33,6 +33,8 @@ pub enum Outcome {
     Logout,
     /// The refresh path answered with a new access token.
     Refresh,
+    /// The gateway answered for itself: a preflight, a user's own sessions.
+    Own,
     /// The gateway answered instead of the upstream.
     Rejected(RejectionId),
 }
@@ -50,6 +52,7 @@ impl Outcome {
             Self::Login => "login",
             Self::Logout => "logout",
             Self::Refresh => "refresh",
+            Self::Own => "own",
             Self::Rejected(_) => "rejected",
         }
     }
@@ -61,6 +64,7 @@ impl Outcome {
             Self::Login => 5,
             Self::Logout => 6,
             Self::Refresh => 7,
+            Self::Own => 8,
             Self::Rejected(RejectionId(id)) => {
                 let index = FIXED + id as usize;
                 if index < OUTCOMES {
@@ -126,7 +130,7 @@ pub(super) const OUTCOMES: usize = 64;
 
 const FIXED: usize = FIXED_LABELS.len();
 
-const FIXED_LABELS: [&str; 8] = [
+const FIXED_LABELS: [&str; 9] = [
     "forwarded_1xx",
     "forwarded_2xx",
     "forwarded_3xx",
@@ -135,6 +139,7 @@ const FIXED_LABELS: [&str; 8] = [
     "login",
     "logout",
     "refresh",
+    "own",
 ];
 
 #[cfg(test)]
@@ -157,6 +162,7 @@ mod tests {
             Outcome::Login,
             Outcome::Logout,
             Outcome::Refresh,
+            Outcome::Own,
         ]
         .into_iter()
         .chain(rejections)
@@ -190,6 +196,7 @@ mod tests {
             (Outcome::Login, "login"),
             (Outcome::Logout, "logout"),
             (Outcome::Refresh, "refresh"),
+            (Outcome::Own, "own"),
             (Outcome::Rejected(RejectionId::new(1)), "rejected_revoked"),
             (Outcome::Rejected(RejectionId::new(2)), "rejected_other"),
             (Outcome::Rejected(RejectionId::new(255)), "rejected_other"),

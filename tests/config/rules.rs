@@ -21,6 +21,8 @@ fn target(text: &str, request: &str) -> String {
         RuleTarget::Login(_) => "login".to_owned(),
         RuleTarget::Refresh => "refresh".to_owned(),
         RuleTarget::Signout => "signout".to_owned(),
+        RuleTarget::OwnSessions => "own sessions".to_owned(),
+        RuleTarget::OwnSession => "own session".to_owned(),
         RuleTarget::Logout(rule) => match rule.scope {
             LogoutScope::Session => "logout".to_owned(),
             LogoutScope::User => "logout everywhere".to_owned(),
@@ -128,6 +130,32 @@ fn own_endpoints_stay_within_wider_rules() {
             ("DELETE /x", "logout"),
         ],
     );
+}
+
+#[test]
+fn users_see_their_sessions_where_they_are_let() {
+    check(
+        "",
+        &[
+            ("GET /auth/sessions", "fallback"),
+            ("DELETE /auth/sessions/x", "fallback"),
+        ],
+    );
+    for (more, path) in [
+        ("", "/auth/sessions"),
+        ("self_service_path = \"/me/devices\"\n", "/me/devices"),
+    ] {
+        let text = format!("[session]\nself_service = true\n{more}");
+        for (request, is) in [
+            (format!("GET {path}"), "own sessions"),
+            (format!("DELETE {path}/x"), "own session"),
+            (format!("DELETE {path}"), "only [GET]"),
+            (format!("GET {path}/x"), "only [DELETE]"),
+            (format!("DELETE {path}/x/y"), "fallback"),
+        ] {
+            assert_eq!(target(&text, &request), is, "{request}\n{text}");
+        }
+    }
 }
 
 #[test]

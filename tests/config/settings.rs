@@ -3,7 +3,8 @@
 use std::path::Path;
 use std::time::Duration;
 
-use portcullis::config::{Config, MasterKeySource, Refresh, StoreLocation};
+use portcullis::config::{AntiCsrf, Config, MasterKeySource, Refresh, StoreLocation};
+use portcullis::cookie::Prefix;
 
 use crate::{parse, with_upstream};
 
@@ -214,6 +215,85 @@ fn the_refresh_cookie_goes_where_it_is_needed() {
     let config = parsed("[session]\nrefresh = \"client\"\n[refresh]\npath = \"/renew\"\n");
     assert_eq!(config.cookies.refresh_path, "/renew");
     assert_eq!(config.cookies.older_refresh_paths, ["/"]);
+}
+
+#[test]
+fn a_prefix_is_chosen_or_left_to_the_scope() {
+    for (cookies, prefix) in [
+        ("", None),
+        ("prefix = \"\"", Some(Prefix::Plain)),
+        ("prefix = \"__Host-\"", Some(Prefix::Host)),
+        ("prefix = \"__Secure-\"", Some(Prefix::Secure)),
+    ] {
+        let config = parsed(&format!(
+            "[server]\npublic_url = \"https://a.example\"\n[session]\nrefresh = \"client\"\n[session.cookies]\n{cookies}\n"
+        ));
+        assert_eq!(config.cookies.prefix, prefix, "{cookies}");
+    }
+    for cookies in ["__host-", "__Http-", "x"] {
+        let text = with_upstream(&format!(
+            "[session.cookies]\nsecure = true\nprefix = \"{cookies}\"\n"
+        ));
+        assert!(parse(&text).is_err(), "{cookies}");
+    }
+}
+
+#[test]
+fn allowed_origins_are_origins() {
+    let config = parsed(
+        "[session]\nallowed_origins = [\"https://WWW.example.com:443\", \"http://localhost:3000\"]\n",
+    );
+    let origins: Vec<String> = config
+        .session
+        .allowed_origins
+        .iter()
+        .map(ToString::to_string)
+        .collect();
+    assert_eq!(
+        origins,
+        ["https://www.example.com", "http://localhost:3000"]
+    );
+    for origin in [
+        "*",
+        "null",
+        "https://*.example.com",
+        "https://example.com/app",
+        "example.com",
+        "",
+    ] {
+        let text = with_upstream(&format!("[session]\nallowed_origins = [\"{origin}\"]\n"));
+        assert!(parse(&text).is_err(), "{origin}");
+    }
+}
+
+#[test]
+fn tokens_against_forgery_are_made_where_a_rule_asks_for_them() {
+    for (text, asked) in [
+        ("", false),
+        ("[session]\nanti_csrf = \"custom-header\"\n", false),
+        ("[session]\nanti_csrf = \"token\"\n", true),
+        (
+            "[[route]]\npath = \"/pay/**\"\nanti_csrf = \"token\"\n",
+            true,
+        ),
+        (
+            "[[login]]\npath = \"/login\"\nanti_csrf = \"token\"\n",
+            true,
+        ),
+        (
+            "[[logout]]\npath = \"/logout\"\nanti_csrf = \"token\"\n",
+            true,
+        ),
+        (
+            "[[logout]]\npath = \"/logout\"\nanti_csrf = \"off\"\n",
+            false,
+        ),
+    ] {
+        assert_eq!(parsed(text).rules.anti_csrf_tokens, asked, "{text}");
+    }
+    let config = parsed("[session]\nanti_csrf = \"token\"\nanti_csrf_refresh = \"off\"\n");
+    assert_eq!(config.session.anti_csrf, AntiCsrf::Token);
+    assert!(!config.session.anti_csrf_on_refresh);
 }
 
 #[test]

@@ -30,6 +30,8 @@ pub struct World {
     hands: ClockHands,
     environment: Vec<(String, String)>,
     rules: String,
+    /// What `[session.cookies]` says; plain names unless a test is about names.
+    cookies: String,
 }
 
 impl World {
@@ -60,6 +62,15 @@ impl World {
             hands,
             environment,
             rules: rules.to_owned(),
+            cookies: "prefix = \"\"".to_owned(),
+        }
+    }
+
+    /// The same with other lines in `[session.cookies]`.
+    pub fn with_cookies(self, cookies: &str) -> Self {
+        Self {
+            cookies: cookies.to_owned(),
+            ..self
         }
     }
 
@@ -93,7 +104,12 @@ impl World {
 
     /// The configuration file of this world.
     pub fn configuration(&self) -> String {
-        let Self { app, rules, .. } = self;
+        let Self {
+            app,
+            rules,
+            cookies,
+            ..
+        } = self;
         format!(
             r#"
             [server]
@@ -107,6 +123,8 @@ impl World {
             [store]
             url = "sqlite:sessions.db"
             master_key_file = "master.key"
+            [session.cookies]
+            {cookies}
             [revocation]
             poll = "10ms"
             [[upstream]]
