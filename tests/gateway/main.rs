@@ -14,6 +14,7 @@ mod login;
 mod logout;
 mod metrics_and_logs;
 mod paths;
+mod protocol;
 mod redirects;
 mod refresh;
 mod replicas;
