@@ -6,23 +6,25 @@
 use std::time::Duration;
 
 use thiserror::Error;
-use tracing::warn;
 
 use crate::clock::{Clock, Timestamp};
 use crate::identity::UserId;
+use crate::keys::{KeysError, SigningKeys, SigningKeysSettings};
 use crate::secret::{Secret, TokenText, base64url, random_bytes};
 use crate::session::{
-    AccessClaims, AntiCsrfKey, Decision, Device, InvalidAccessToken, InvalidRefreshToken, KeyRing,
+    AccessClaims, AntiCsrfKey, Decision, Device, InvalidAccessToken, InvalidRefreshToken, KeyId,
     Lifetimes, Lineage, MasterKey, OverReason, RefreshKeys, RefreshToken, Session, SessionHandle,
-    SigningAlgorithm, SigningKey, VerifiedAccessToken, decide,
+    SigningAlgorithm, VerifiedAccessToken, decide,
 };
-use crate::store::{OpenOutcome, Revocation, Rotation, Sequence, SessionStore, StoreError};
+use crate::store::{
+    OpenOutcome, RETENTION_MARGIN, Revocation, Rotation, Sequence, SessionStore, StoreError,
+};
 
 /// Issues and verifies the tokens of one deployment.
 pub struct Issuer {
     store: SessionStore,
     clock: Clock,
-    ring: KeyRing,
+    keys: SigningKeys,
     refresh_keys: RefreshKeys,
     anti_csrf: AntiCsrfKey,
     settings: IssuerSettings,
@@ -118,6 +120,8 @@ pub struct Issued {
     pub handle: SessionHandle,
     pub user: UserId,
     pub access: TokenText,
+    /// The key that signed the access token.
+    pub key: KeyId,
     pub refresh: TokenText,
     /// What pages show beside their cookies where that is asked of them.
     pub anti_csrf: TokenText,
@@ -185,23 +189,10 @@ pub enum IssueError {
     Store(#[from] StoreError),
     #[error("the session changes faster than it can be refreshed")]
     Contended,
-    #[error("cannot sign an access token")]
+    #[error("cannot read the signing keys anew")]
+    Keys(#[from] KeysError),
+    #[error("cannot sign a token")]
     Signing(#[from] jsonwebtoken::errors::Error),
-}
-
-/// Why the issuer cannot start.
-#[derive(Debug, Error)]
-pub enum IssuerError {
-    #[error("the session store failed")]
-    Store(#[from] StoreError),
-    #[error("cannot open the signing keys")]
-    Unseal(#[from] crate::session::UnsealError),
-    #[error("cannot make a signing key")]
-    Key(#[from] crate::session::KeyError),
-    #[error(
-        "the session store has no signing key, though it was set up with this master key; restore it from a backup"
-    )]
-    NoKeys,
 }
 
 impl Issuer {
@@ -211,43 +202,35 @@ impl Issuer {
         master: &MasterKey,
         store: SessionStore,
         clock: Clock,
-    ) -> Result<Self, IssuerError> {
-        let first = SigningKey::generate(settings.algorithm)?;
-        store
-            .initialise_keys(master.fingerprint(), &first.seal(master, clock.now()))
-            .await?;
-        let sealed = store.signing_keys().await?;
-        let mut keys = sealed
-            .iter()
-            .map(|key| key.unseal(master))
-            .collect::<Result<Vec<_>, _>>()?
-            .into_iter();
-        let newest = keys.next().ok_or(IssuerError::NoKeys)?;
-        if newest.algorithm() != settings.algorithm {
-            warn!(
-                configured = settings.algorithm.name(),
-                used = newest.algorithm().name(),
-                "signing with the algorithm of the key in the store; session.signing_algorithm takes effect for a new key"
-            );
-        }
-        let refresh_keys = RefreshKeys::from_master(master);
+    ) -> Result<Self, KeysError> {
+        let of_keys = SigningKeysSettings {
+            algorithm: settings.algorithm,
+            // A replica that signs with a key may learn a lease later than others that it does so no more.
+            verify_for: settings.lifetimes.access + RETENTION_MARGIN,
+        };
+        let keys = SigningKeys::load(of_keys, master, store.clone(), clock.clone()).await?;
         Ok(Self {
             store,
             clock,
-            ring: KeyRing::new(newest, keys),
-            refresh_keys,
+            keys,
+            refresh_keys: RefreshKeys::from_master(master),
             anti_csrf: AntiCsrfKey::from_master(master),
             settings,
         })
     }
 
-    pub fn verify_access(&self, token: &str) -> Result<VerifiedAccessToken, InvalidAccessToken> {
-        VerifiedAccessToken::verify(token, &self.ring, &self.settings.issuer)
+    /// The keys that it signs and verifies with.
+    pub fn keys(&self) -> &SigningKeys {
+        &self.keys
     }
 
-    /// Whether the key that signed a token is still in use.
-    pub fn honours_key_of(&self, token: &VerifiedAccessToken) -> bool {
-        self.ring.contains(&token.key)
+    pub fn verify_access(&self, token: &str) -> Result<VerifiedAccessToken, InvalidAccessToken> {
+        VerifiedAccessToken::verify(token, &self.keys.loaded().ring, &self.settings.issuer)
+    }
+
+    /// Whether a key is still in use. Good for as long as the lease runs: ask for that first.
+    pub fn honours(&self, key: &KeyId) -> bool {
+        self.keys.loaded().ring.contains(key)
     }
 
     pub fn parse_refresh(&self, token: &str) -> Result<RefreshToken, InvalidRefreshToken> {
@@ -447,10 +430,12 @@ impl Issuer {
             expires_at: access_expires_at,
             session_claims: &session.claims,
         };
+        let keys = self.keys.loaded();
         Ok(Issued {
             handle: session.handle,
             user: session.user.clone(),
-            access: claims.sign(&self.ring)?,
+            access: claims.sign(&keys.ring)?,
+            key: keys.ring.signing_key().id().clone(),
             refresh: self.refresh_keys.text(refresh),
             anti_csrf: self.anti_csrf.token(session.handle),
             access_expires_at,

@@ -26,6 +26,7 @@ pub mod cookie;
 pub mod gateway;
 pub mod identity;
 pub mod issuer;
+pub mod keys;
 pub mod proxy;
 pub mod refresher;
 pub mod revocation;

@@ -9,7 +9,7 @@ use tracing::warn;
 
 use crate::clock::{BootTime, Clock, Timestamp};
 use crate::identity::UserId;
-use crate::issuer::{Ended, Issued, Issuer, RefreshError, Refreshed};
+use crate::issuer::{Ended, IssueError, Issued, Issuer, RefreshError, Refreshed};
 use crate::revocation::{Revocations, Verdict};
 use crate::session::{Device, RefreshToken, SessionHandle};
 use crate::store::RevocationReason;
@@ -124,11 +124,17 @@ impl Refresher {
         let key = (token.handle(), token.generation());
         let now = self.clock.now();
         if let Some(recent) = self.recent.get(&key).await
-            && (now < recent.at || now.since(recent.at) >= self.remembered_for)
+            && (now < recent.at
+                || now.since(recent.at) >= self.remembered_for
+                || !self.issuer.honours(&recent.exchange.issued.key))
         {
             self.recent.invalidate(&key).await;
         }
         let recent = self.recent.try_get_with(key, async {
+            self.revocations
+                .trust_keys()
+                .await
+                .map_err(IssueError::from)?;
             let Refreshed { issued, repeated } = self.issuer.refresh(&token).await?;
             if !repeated {
                 self.rotations.count(token.handle(), self.clock.boot());

@@ -12,11 +12,12 @@ use std::path::{Path, PathBuf};
 use portcullis::config::Config;
 
 /// Modules of the crate from the ground up. A module may name those of lower levels, and no other.
-const LEVELS: [&[&str]; 9] = [
+const LEVELS: [&[&str]; 10] = [
     &["clock", "secret"],
     &["identity"],
     &["session", "route", "cookie"],
     &["store"],
+    &["keys"],
     &["issuer", "revocation", "upstream", "telemetry"],
     &["refresher"],
     &["config", "proxy", "admin"],
@@ -25,12 +26,13 @@ const LEVELS: [&[&str]; 9] = [
 ];
 
 /// Crates that a module must not know of.
-const ABSENT: [(&str, &[&str]); 10] = [
+const ABSENT: [(&str, &[&str]); 11] = [
     ("clock", &["http", "hyper", "sqlx"]),
     ("secret", &["http", "hyper", "sqlx"]),
     ("session", &["http", "hyper", "sqlx", "tokio"]),
     ("route", &["hyper", "sqlx", "tokio"]),
     ("store", &["http", "hyper"]),
+    ("keys", &["http", "hyper", "sqlx"]),
     ("issuer", &["http", "hyper", "sqlx"]),
     ("revocation", &["http", "hyper", "sqlx"]),
     ("refresher", &["http", "hyper", "sqlx"]),

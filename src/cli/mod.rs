@@ -2,7 +2,9 @@
 
 mod check;
 pub mod demo;
+mod desk;
 mod health;
+mod keys;
 mod serve;
 mod sessions;
 
@@ -34,6 +36,8 @@ enum Command {
     },
     /// Look at sessions, end them, open one.
     Sessions(sessions::SessionsArgs),
+    /// Look at signing keys, replace them, revoke one.
+    Keys(keys::KeysArgs),
     /// Ask a running gateway whether it is well (for a container's health check).
     Health {
         #[arg(long, default_value = "http://127.0.0.1:9901/readyz")]
@@ -94,6 +98,7 @@ impl Cli {
             Command::Demo(args) => demo::run(&args),
             Command::Check { config } => Ok(check::run(&config)),
             Command::Sessions(args) => sessions::run(args),
+            Command::Keys(args) => keys::run(args),
             Command::Health { url } => health::run(&url),
         }
     }

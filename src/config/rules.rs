@@ -48,6 +48,8 @@ pub enum RuleTarget {
     Logout(LogoutRule),
     /// The gateway's refresh endpoint.
     Refresh,
+    /// The public keys.
+    PublicKeys,
     /// The gateway's own logout: of this session, always answered in JSON.
     Signout,
     /// The list of the user's own sessions.
@@ -212,7 +214,8 @@ impl Rules {
         let mut rules = logins;
         rules.extend(logouts);
         rules.extend(routes);
-        let own = own_endpoints(root, session, &rules);
+        let mut own = own_endpoints(root, session, &rules);
+        own.extend(public_keys(root, session, &rules));
         for mut implied in twins.into_iter().chain(pages) {
             if implied.give_way_to(&rules) {
                 rules.push(implied);
@@ -438,6 +441,34 @@ fn own_endpoints(
     }
     rules
 }
+
+/// The public keys, if there are any. An application that has keys of its own there says so with a rule of that path.
+fn public_keys(root: &Section<'_>, session: &Session, written: &[WrittenRule]) -> Vec<WrittenRule> {
+    let path = PathPattern::parse(JWKS_PATH).expect("a path without wildcards is a pattern");
+    let is_taken = written.iter().any(|other| other.rule.pattern == path);
+    if is_taken || !session.signing_algorithm.is_asymmetric() {
+        return Vec::new();
+    }
+    let get = MethodSet::parse(&["GET", "HEAD"]).expect("GET and HEAD are methods");
+    let other_methods = RuleTarget::NotAllowed {
+        allow: vec![Method::GET, Method::HEAD],
+    };
+    let rule = |(methods, target)| {
+        let origin = root.origin_of("session");
+        let mut rule = WrittenRule::new(path.clone(), methods, origin, target);
+        rule.rule.origin = "the gateway's own public keys".to_owned();
+        rule
+    };
+    [
+        (get, RuleTarget::PublicKeys),
+        (MethodSet::ANY, other_methods),
+    ]
+    .map(rule)
+    .into()
+}
+
+/// Where verifiers look (RFC 8615 for the prefix; the name is what OpenID providers made common).
+const JWKS_PATH: &str = "/.well-known/jwks.json";
 
 /// Numbers the rules from 1. Reports conflicts at the place of the later of the two.
 fn build_table(root: &Section<'_>, rules: Vec<WrittenRule>) -> RouteTable<Route> {

@@ -31,6 +31,7 @@ pub struct Config {
     pub session: Session,
     pub cookies: CookieSettings,
     pub revocation: RevocationSettings,
+    pub keys: Keys,
     pub identity: Identity,
     pub telemetry: Telemetry,
     /// At least one. Rules name them by their position.
@@ -60,6 +61,7 @@ impl Config {
             revocation: root.section("revocation", |section| {
                 read_revocation(section, session.lifetimes.access)
             }),
+            keys: root.section("keys", Keys::read),
             identity: root.section("identity", Identity::read),
             telemetry: root.section("telemetry", Telemetry::read),
             server,
@@ -258,6 +260,22 @@ fn read_revocation(section: &mut Section<'_>, access_lifetime: Duration) -> Revo
         );
     }
     settings
+}
+
+/// When signing keys are replaced.
+#[derive(Clone, Copy, Debug)]
+pub struct Keys {
+    /// The age at which a signing key gets a successor.
+    pub rotate_after: Duration,
+}
+
+impl Keys {
+    fn read(section: &mut Section<'_>) -> Self {
+        Self {
+            // A key that leaked unseen is worth nothing after a week. Below an hour the ring would grow long.
+            rotate_after: section.duration("rotate_after", "7d", ("1h", "3650d")),
+        }
+    }
 }
 
 /// How the upstream is told who the caller is.

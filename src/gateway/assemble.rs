@@ -6,6 +6,7 @@ use http::{HeaderValue, StatusCode};
 
 use crate::config::{self, Config, Route, RuleTarget};
 use crate::cookie::SessionCookies;
+use crate::gateway::key_keeper::KeyKeeperSettings;
 use crate::issuer::IssuerSettings;
 use crate::proxy::listener::ListenerSettings;
 use crate::proxy::{
@@ -54,6 +55,7 @@ fn action(target: &RuleTarget, teller: &Teller, session: &config::Session) -> Ac
             }
             own => own,
         }),
+        RuleTarget::PublicKeys => Action::PublicKeys,
         RuleTarget::OwnSessions => Action::OwnSessions(for_scripts(own)),
         RuleTarget::OwnSession => Action::OwnSession(for_scripts(own)),
         RuleTarget::NotAllowed { allow } => {
@@ -196,6 +198,13 @@ pub fn proxy(config: &Config) -> ProxySettings {
         header_mode: config.session.header_mode,
         refresh_in_line: config.session.refresh == config::Refresh::Transparent,
         login_path: config.rules.login_path.clone(),
+    }
+}
+
+pub fn key_keeper(config: &Config) -> KeyKeeperSettings {
+    KeyKeeperSettings {
+        rotate_after: config.keys.rotate_after,
+        algorithm: config.session.signing_algorithm,
     }
 }
 

@@ -8,6 +8,7 @@
 //! store. A replica never serves a request after it has left.
 
 pub mod assemble;
+pub mod key_keeper;
 pub mod master_key;
 mod upkeep;
 
@@ -28,7 +29,8 @@ use tracing::{error, info, warn};
 use crate::admin::{AdminListener, AdminState, Readiness};
 use crate::clock::Clock;
 use crate::config::{Config, StoreLocation};
-use crate::issuer::{Issuer, IssuerError};
+use crate::issuer::Issuer;
+use crate::keys::KeysError;
 use crate::proxy::listener::{self, ListenerSettings};
 use crate::proxy::{Background, HeaderRules, Proxy, REASONS, SharedProxy, VerifiedTokens};
 use crate::refresher::Refresher;
@@ -37,6 +39,7 @@ use crate::store::{SessionStore, StoreError};
 use crate::telemetry::{Metrics, MetricsSettings, RevocationGauges};
 use crate::upstream::{Upstream, UpstreamSettings};
 
+use key_keeper::KeyKeeper;
 use master_key::MasterKeyError;
 
 /// Why a gateway cannot start or go on.
@@ -61,7 +64,7 @@ pub enum GatewayError {
     #[error("no usable master key")]
     MasterKey(#[from] MasterKeyError),
     #[error("cannot issue tokens")]
-    Issuer(#[from] IssuerError),
+    Keys(#[from] KeysError),
     #[error("cannot follow the revocation log")]
     Join(#[from] RoundError),
 }
@@ -152,6 +155,7 @@ impl Gateway {
             parts.store.clone(),
             clock.clone(),
         ));
+        background.spawn(key_keeper(config, &parts, &clock).run());
         if let Some(admin) = admin {
             let state = AdminState {
                 metrics: parts.metrics.clone(),
@@ -250,7 +254,12 @@ async fn build_parts(config: &Config, clock: &Clock) -> Result<Parts, GatewayErr
         clock.clone(),
     )
     .await?;
-    let revocations = Revocations::new(config.revocation, clock.clone(), store.clone());
+    let revocations = Revocations::of_replica(
+        config.revocation,
+        clock.clone(),
+        store.clone(),
+        issuer.keys().clone(),
+    );
     revocations.join().await?;
     let metrics = Metrics::new(MetricsSettings {
         routes: config.rules.labels.clone(),
@@ -265,6 +274,17 @@ async fn build_parts(config: &Config, clock: &Clock) -> Result<Parts, GatewayErr
         metrics,
         readiness: Readiness::new(),
     })
+}
+
+/// Sees to the keys of a gateway.
+pub fn key_keeper(config: &Config, parts: &Parts, clock: &Clock) -> KeyKeeper {
+    KeyKeeper {
+        keys: parts.issuer.keys().clone(),
+        revocations: parts.revocations.clone(),
+        store: parts.store.clone(),
+        clock: clock.clone(),
+        settings: assemble::key_keeper(config),
+    }
 }
 
 /// The store of a configuration; created if it is not there.

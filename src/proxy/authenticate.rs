@@ -2,7 +2,8 @@
 //! none.
 //!
 //! A valid token costs a lookup among the tokens verified before, and one in the revocation set: no I/O. The order is always
-//! the same: signature, time, key, then revocation. What a stranger can make the gateway do ends with the signature.
+//! the same: signature, time, revocation, and the key last, since the ring is only as good as the lease that the question for
+//! revocation asks for. What a stranger can make the gateway do ends with the signature.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -188,7 +189,7 @@ impl Proxy {
         let by_access = presented
             .access
             .iter()
-            .filter_map(|token| self.verified.verify(token, &self.issuer));
+            .filter_map(|token| self.signed_by_us(token));
         let mut handles: Vec<SessionHandle> = by_access.map(|caller| caller.token.handle).collect();
         let by_refresh = presented
             .refresh
@@ -196,9 +197,11 @@ impl Proxy {
             .filter_map(|token| self.issuer.parse_refresh(token).ok());
         handles.extend(by_refresh.map(|token| token.handle()));
         match &received.bearer {
-            Some(Bearer::Access(caller)) => handles.push(caller.token.handle),
+            Some(Bearer::Access(caller)) if self.is_signed_by_us(caller) => {
+                handles.push(caller.token.handle);
+            }
             Some(Bearer::Refresh(token)) => handles.push(token.handle()),
-            Some(Bearer::Unusable | Bearer::Ignored) | None => {}
+            Some(Bearer::Access(_) | Bearer::Unusable | Bearer::Ignored) | None => {}
         }
         handles.sort_unstable();
         handles.dedup();
@@ -208,13 +211,23 @@ impl Proxy {
     /// Whose session a logout ends, if it is one of those that have an access token.
     pub(super) fn presented_caller(&self, received: &Received) -> Option<Arc<Caller>> {
         if let Some(Bearer::Access(caller)) = &received.bearer {
-            return Some(Arc::clone(caller));
+            return self.is_signed_by_us(caller).then(|| Arc::clone(caller));
         }
         let presented = self.teller.cookies.read(received.headers());
         presented
             .access
             .iter()
-            .find_map(|token| self.verified.verify(token, &self.issuer))
+            .find_map(|token| self.signed_by_us(token))
+    }
+
+    fn signed_by_us(&self, token: &str) -> Option<Arc<Caller>> {
+        let caller = self.verified.verify(token, &self.issuer)?;
+        self.is_signed_by_us(&caller).then_some(caller)
+    }
+
+    /// Also now: the signature of a caller who was seen before may be of a key that has been revoked since.
+    fn is_signed_by_us(&self, caller: &Caller) -> bool {
+        self.issuer.honours(&caller.token.key)
     }
 
     fn presents_session(&self, received: &Received) -> bool {
@@ -296,22 +309,29 @@ impl Proxy {
     /// What a token whose signature holds is worth now.
     async fn weigh(&self, caller: &Caller, now: Timestamp) -> Result<Weight, Rejection> {
         let token = &caller.token;
-        if token.is_expired(now) || token.is_premature(now) || !self.issuer.honours_key_of(token) {
+        if token.is_expired(now) || token.is_premature(now) {
             return Ok(Weight::Nothing);
         }
-        Ok(match self.verdict(token.handle, now).await? {
+        Ok(match self.verdict(token, now).await? {
             Verdict::Revoked => Weight::Over,
+            Verdict::KeyDropped => Weight::Nothing,
+            _ if !self.issuer.honours(&token.key) => Weight::Nothing,
             Verdict::AskStore | Verdict::Live => Weight::Live,
         })
     }
 
-    async fn verdict(&self, handle: SessionHandle, now: Timestamp) -> Result<Verdict, Rejection> {
-        match self.revocations.verdict(&handle) {
+    async fn verdict(
+        &self,
+        token: &VerifiedAccessToken,
+        now: Timestamp,
+    ) -> Result<Verdict, Rejection> {
+        match self.revocations.verdict(&token.handle) {
             Verdict::AskStore => {
-                let revocations = self.revocations.clone();
+                let (revocations, handle, key) =
+                    (self.revocations.clone(), token.handle, token.key.clone());
                 Ok(self
                     .background
-                    .run(async move { revocations.ask_store(handle, now).await })
+                    .run(async move { revocations.ask_store(handle, Some(&key), now).await })
                     .await??)
             }
             verdict => Ok(verdict),
@@ -347,7 +367,7 @@ impl Proxy {
         let mut live = OneToken::None;
         for token in newest.into_iter().chain([first]) {
             let (revocations, handle) = (self.revocations.clone(), token.handle());
-            let ask = async move { revocations.ask_store(handle, now).await };
+            let ask = async move { revocations.ask_store(handle, None, now).await };
             if self.background.run(ask).await?? == Verdict::Live {
                 if let OneToken::This(_) = live {
                     return Ok(OneToken::Several);
@@ -375,7 +395,8 @@ impl Proxy {
                     let news = News::Issued(Announced { issued, tidy });
                     Ok(Standing::Known(caller, news))
                 }
-                None => Err(Rejection::Internal),
+                // Its key was revoked in this moment: what a lost answer is cured by cures it too.
+                None => Ok(Standing::Nobody),
             },
             Err(NotRefreshed::Over(_)) => Ok(Standing::Over(Unproven::Over)),
             Err(NotRefreshed::Theft) => Ok(Standing::Over(Unproven::Theft)),

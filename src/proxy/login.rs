@@ -14,7 +14,7 @@ use super::receive::Received;
 use super::rejection::Rejection;
 use super::reply::{Announced, Transport};
 use crate::identity::UserId;
-use crate::issuer::{NewSession, SessionClaims, SessionData};
+use crate::issuer::{IssueError, NewSession, OpenError, SessionClaims, SessionData};
 use crate::secret::from_base64url_any;
 use crate::session::SessionHandle;
 use crate::store::RevocationReason;
@@ -67,6 +67,11 @@ impl Proxy {
         };
         let (issuer, revocations) = (Arc::clone(&self.issuer), self.revocations.clone());
         let open = async move {
+            revocations
+                .trust_keys()
+                .await
+                .map_err(IssueError::from)
+                .map_err(OpenError::from)?;
             let opened = issuer.open(new).await?;
             if let Some(replaced) = &opened.replaced {
                 revocations.acknowledge(replaced).await;

@@ -5,6 +5,7 @@
 //! login       … → forward → the application names the user → open session → reply with cookies
 //! logout      receive → route → identify (signature must hold, expiry need not) → revoke → acknowledge → reply, cookies cleared
 //! refresh     receive → route → exchange → reply with cookies
+//! keys        receive → route → reply with the public keys
 //! ```
 //!
 //! Each stage takes the result of the one before by value, so that a request that was not authenticated cannot be forwarded as
@@ -28,6 +29,7 @@ mod origin;
 mod own_sessions;
 mod patience;
 mod policy;
+mod public_keys;
 mod receive;
 mod record;
 mod refresh;
@@ -250,6 +252,7 @@ impl Proxy {
                 let reply = self.refresh(&received, *anti_csrf).await?;
                 Ok(Told::own(reply, Outcome::Refresh))
             }
+            Action::PublicKeys => Ok(Told::own(self.public_keys().await?, Outcome::Own)),
             Action::OwnSessions(admission) => {
                 let reply = self.own_sessions(received, admission).await?;
                 Ok(Told::own(reply, Outcome::Own))

@@ -25,6 +25,8 @@ pub enum Action {
     OwnSessions(Admission),
     /// The end of one of them.
     OwnSession(Admission),
+    /// The public keys are shown.
+    PublicKeys,
     /// The path is the gateway's, the method is not.
     NotAllowed {
         allow: HeaderValue,

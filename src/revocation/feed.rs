@@ -3,6 +3,9 @@
 //! A full round is, in exactly this order: read the clock; write the own row (A); read the log (B); insert what it brought;
 //! cut the streams; move `applied`; move the deadline to the clock reading plus the lease. A poll between renewals is B alone:
 //! it inserts, and moves no deadline. A round that brought something is followed by another at once, whose A confirms it.
+//!
+//! The signing keys are on the same log. A round that read of a change reads the keys anew before `applied` moves, and so does
+//! one that began past the deadline, since an entry may have been pruned meanwhile; one that cannot has failed.
 
 use std::collections::HashMap;
 use std::sync::PoisonError;
@@ -15,6 +18,7 @@ use tracing::{error, info, warn};
 
 use super::{OnLapse, Pending, Revocations};
 use crate::clock::BootTime;
+use crate::keys::KeysError;
 use crate::store::{LogRead, LoggedReason, Mark, ReplicaId, StoreError};
 
 /// Runs the rounds; the one task that moves the deadline.
@@ -37,6 +41,8 @@ pub enum RoundError {
     TooSlow,
     #[error("the revocation log has an entry of a kind that this version does not know: {0}")]
     UnknownReason(String),
+    #[error("cannot read the signing keys")]
+    Keys(#[from] KeysError),
 }
 
 impl Revocations {
@@ -153,7 +159,19 @@ impl<'a> Feed<'a> {
             return Ok(true);
         }
         let brought_something = !log.entries.is_empty();
-        self.apply(log)?;
+        self.insert(&log)?;
+        let keys_changed = log
+            .entries
+            .iter()
+            .any(|entry| entry.reason == LoggedReason::Keys);
+        if let Some(keys) = &shared.keys
+            && (keys_changed || started >= self.revocations.deadline())
+        {
+            timeout(limit, keys.reload())
+                .await
+                .map_err(|_| RoundError::TooSlow)??;
+        }
+        self.confirm(&log);
         if renew {
             self.renewed_at = started;
             shared.deadline.store(
@@ -171,7 +189,8 @@ impl<'a> Feed<'a> {
         }
     }
 
-    fn apply(&mut self, log: LogRead) -> Result<(), RoundError> {
+    /// Into the set, and then at the open streams.
+    fn insert(&self, log: &LogRead) -> Result<(), RoundError> {
         let shared = &*self.revocations.shared;
         for entry in &log.entries {
             if let LoggedReason::Unknown(reason) = &entry.reason {
@@ -185,6 +204,12 @@ impl<'a> Feed<'a> {
         for handle in log.entries.iter().filter_map(|entry| entry.handle) {
             shared.live.cut(&handle);
         }
+        Ok(())
+    }
+
+    /// From the next write of the own row on, everyone may rely on it.
+    fn confirm(&mut self, log: &LogRead) {
+        let shared = &*self.revocations.shared;
         if let Some(last) = log.entries.last() {
             self.mark = Some(last.mark);
             shared
@@ -193,7 +218,6 @@ impl<'a> Feed<'a> {
         } else if self.mark.is_none() {
             self.mark = log.mark;
         }
-        Ok(())
     }
 
     /// What is due now and then: owed revocations, replicas that died, entries that expired, streams of a lapsed replica.
@@ -310,3 +334,6 @@ fn jittered(poll: Duration) -> Duration {
     let [random] = crate::secret::random_bytes::<1>();
     poll + poll.mul_f64(f64::from(random) / 2550.0)
 }
+
+#[cfg(test)]
+mod tests;

@@ -26,8 +26,11 @@ pub use set::RevocationSet;
 
 use crate::clock::{BootTime, Clock, Timestamp};
 use crate::identity::UserId;
-use crate::session::SessionHandle;
-use crate::store::{ReplicaId, Revocation, RevocationReason, Sequence, SessionStore, StoreError};
+use crate::keys::{KeysError, SigningKeys};
+use crate::session::{KeyId, SessionHandle};
+use crate::store::{
+    Liveness, ReplicaId, Revocation, RevocationReason, Sequence, SessionStore, StoreError,
+};
 
 use barrier::Barrier;
 
@@ -78,6 +81,8 @@ pub struct RevocationSettings {
 pub enum Verdict {
     Live,
     Revoked,
+    /// The session lives, its token's key does not. Only the store says so: what memory knows of keys is the ring.
+    KeyDropped,
     /// Memory cannot tell; the store has to.
     AskStore,
 }
@@ -107,6 +112,8 @@ struct Shared {
     has_pending: AtomicBool,
     /// Bounds the reads of a replica past its deadline.
     store_reads: Semaphore,
+    /// What the feed reads anew when the log says so; `None` in a process that neither signs nor verifies.
+    keys: Option<SigningKeys>,
 }
 
 /// A revocation that is owed to the store.
@@ -117,7 +124,27 @@ enum Pending {
 }
 
 impl Revocations {
+    /// For a process that revokes and is no replica.
     pub fn new(settings: RevocationSettings, clock: Clock, store: SessionStore) -> Self {
+        Self::build(settings, clock, store, None)
+    }
+
+    /// For a replica, which signs and verifies with `keys`.
+    pub fn of_replica(
+        settings: RevocationSettings,
+        clock: Clock,
+        store: SessionStore,
+        keys: SigningKeys,
+    ) -> Self {
+        Self::build(settings, clock, store, Some(keys))
+    }
+
+    fn build(
+        settings: RevocationSettings,
+        clock: Clock,
+        store: SessionStore,
+        keys: Option<SigningKeys>,
+    ) -> Self {
         let shared = Shared {
             settings,
             barrier: Barrier::new(settings.lease),
@@ -132,6 +159,7 @@ impl Revocations {
             pending: Mutex::default(),
             has_pending: AtomicBool::new(false),
             store_reads: Semaphore::new(MAX_STORE_READS),
+            keys,
         };
         Self {
             shared: Arc::new(shared),
@@ -139,7 +167,7 @@ impl Revocations {
     }
 
     /// Decides from memory. The order matters: the deadline first, then the set, so that a deadline that moves in between
-    /// moves with the set already complete.
+    /// moves with the set already complete. For the same reason the ring of keys is asked after this, never before.
     pub fn verdict(&self, handle: &SessionHandle) -> Verdict {
         let shared = &*self.shared;
         let trusted = match shared.settings.check {
@@ -156,10 +184,12 @@ impl Revocations {
         }
     }
 
-    /// Decides by a read of the store. `Err` if it cannot be read, or too many are waiting to.
+    /// Decides by a read of the store, which covers the key that signed the token, if it is a token that was shown. `Err` if it cannot be read, or too many
+    /// are waiting to.
     pub async fn ask_store(
         &self,
         handle: SessionHandle,
+        key: Option<&KeyId>,
         now: Timestamp,
     ) -> Result<Verdict, StoreUnreadable> {
         let _permit = self
@@ -167,12 +197,21 @@ impl Revocations {
             .store_reads
             .try_acquire()
             .map_err(|_| StoreUnreadable::Busy)?;
-        let live = self.shared.store.session_is_live(handle, now).await?;
-        Ok(if live && !self.shared.set.contains(&handle) {
-            Verdict::Live
-        } else {
-            Verdict::Revoked
+        let liveness = self.shared.store.liveness(handle, key, now).await?;
+        Ok(match liveness {
+            _ if self.shared.set.contains(&handle) => Verdict::Revoked,
+            Liveness::Live => Verdict::Live,
+            Liveness::KeyDropped => Verdict::KeyDropped,
+            Liveness::Over => Verdict::Revoked,
         })
+    }
+
+    /// Before anything is signed: past the deadline the ring is as old as the set, and is read anew.
+    pub async fn trust_keys(&self) -> Result<(), KeysError> {
+        match &self.shared.keys {
+            Some(keys) if self.has_lapsed() => keys.reload().await,
+            _ => Ok(()),
+        }
     }
 
     /// The time to check expiry against; see [`RevocationSet::not_before`].
@@ -240,6 +279,20 @@ impl Revocations {
         }
     }
 
+    /// Makes a change of the signing keys that is committed hold, as a revocation does; here it holds already.
+    pub async fn acknowledge_keys(&self, sequence: Sequence) {
+        if self.shared.settings.acknowledge == Acknowledge::Fleet {
+            self.confirmed_by_all(sequence).await;
+        }
+    }
+
+    /// Returns when every replica has confirmed `sequence`, which is committed, or can trust nothing from before it.
+    pub async fn confirmed_by_all(&self, sequence: Sequence) {
+        let committed_at = self.shared.clock.boot();
+        self.shared.wake.notify_one();
+        self.shared.barrier.wait(sequence, committed_at).await;
+    }
+
     /// Makes a revocation that is committed hold here, and the feed look at once.
     pub fn apply(&self, revocation: &Revocation) {
         for ended in &revocation.ended {
@@ -247,6 +300,11 @@ impl Revocations {
             self.shared.live.cut(&ended.handle);
         }
         self.shared.wake.notify_one();
+    }
+
+    /// Whether what this replica knows is too old to be trusted.
+    pub fn has_lapsed(&self) -> bool {
+        self.shared.clock.boot() >= self.deadline()
     }
 
     /// Time left on the lease; zero if it has run out.

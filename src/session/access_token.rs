@@ -12,7 +12,8 @@ use serde_json::value::RawValue;
 use thiserror::Error;
 
 use super::handle::SessionHandle;
-use super::keys::{KeyId, KeyRing};
+use super::keys::KeyId;
+use super::ring::KeyRing;
 use crate::clock::Timestamp;
 use crate::identity::UserId;
 use crate::secret::{TokenText, base64url, from_base64url_any, random_bytes};

@@ -1,4 +1,4 @@
-//! The master key, the signing keys that it seals, and the ring of those in use.
+//! The master key, and the signing keys that it seals.
 
 use std::fmt;
 use std::str::FromStr;
@@ -11,6 +11,7 @@ use aws_lc_rs::signature::{
     ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, Ed25519KeyPair, KeyPair, RsaKeyPair,
 };
 use aws_lc_rs::{hkdf, hmac};
+use jsonwebtoken::jwk::{Jwk, PublicKeyUse};
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey};
 use thiserror::Error;
 use zeroize::Zeroizing;
@@ -86,6 +87,11 @@ impl SigningAlgorithm {
         }
     }
 
+    /// Whether there is a public half, with which others can verify.
+    pub const fn is_asymmetric(self) -> bool {
+        !matches!(self, Self::Hs256)
+    }
+
     const fn jws(self) -> Algorithm {
         match self {
             Self::Es256 => Algorithm::ES256,
@@ -116,8 +122,14 @@ pub struct UnknownAlgorithm;
 pub struct KeyId(Arc<str>);
 
 impl KeyId {
+    /// Never begins with a hyphen, which a command line would take for an option.
     pub fn random() -> Self {
-        Self(base64url(&random_bytes::<9>()).into())
+        loop {
+            let id = base64url(&random_bytes::<9>());
+            if !id.starts_with('-') {
+                return Self(id.into());
+            }
+        }
     }
 
     pub fn from_store(text: &str) -> Self {
@@ -141,7 +153,7 @@ impl fmt::Debug for KeyId {
     }
 }
 
-/// A key that signs and verifies access tokens.
+/// A key that signs and verifies tokens.
 #[derive(Clone)]
 pub struct SigningKey {
     id: KeyId,
@@ -150,8 +162,8 @@ pub struct SigningKey {
     private: Arc<Zeroizing<Vec<u8>>>,
     encoding: EncodingKey,
     decoding: DecodingKey,
-    /// The JOSE header of every token that this key signs, encoded.
-    header: Arc<str>,
+    /// The JOSE header of every access token that this key signs, encoded.
+    access_header: Arc<str>,
 }
 
 impl SigningKey {
@@ -204,17 +216,20 @@ impl SigningKey {
                 DecodingKey::from_secret(&private),
             ),
         };
-        let header = format!(
-            r#"{{"typ":"at+jwt","alg":"{}","kid":"{id}"}}"#,
-            algorithm.name()
-        );
+        let header = |typ: &str| {
+            let header = format!(
+                r#"{{"typ":"{typ}","alg":"{}","kid":"{id}"}}"#,
+                algorithm.name()
+            );
+            base64url(header.as_bytes()).into()
+        };
         Ok(Self {
+            access_header: header("at+jwt"),
             id,
             algorithm,
             private: Arc::new(private),
             encoding,
             decoding,
-            header: base64url(header.as_bytes()).into(),
         })
     }
 
@@ -226,9 +241,21 @@ impl SigningKey {
         self.algorithm
     }
 
-    /// A compact JWS (RFC 7515 section 7.1) of `payload`.
+    pub(super) fn access_header(&self) -> &str {
+        &self.access_header
+    }
+
+    /// An access token: a compact JWS (RFC 7515 section 7.1) of `payload`.
     pub fn sign(&self, payload: &[u8]) -> Result<TokenText, jsonwebtoken::errors::Error> {
-        let message = format!("{}.{}", self.header, base64url(payload));
+        self.sign_with_header(&self.access_header, payload)
+    }
+
+    fn sign_with_header(
+        &self,
+        header: &str,
+        payload: &[u8],
+    ) -> Result<TokenText, jsonwebtoken::errors::Error> {
+        let message = format!("{header}.{}", base64url(payload));
         let signature =
             jsonwebtoken::crypto::sign(message.as_bytes(), &self.encoding, self.algorithm.jws())?;
         Ok(TokenText::new(format!("{message}.{signature}")))
@@ -237,6 +264,17 @@ impl SigningKey {
     pub fn verifies(&self, message: &[u8], signature: &str) -> bool {
         jsonwebtoken::crypto::verify(signature, message, &self.decoding, self.algorithm.jws())
             .unwrap_or(false)
+    }
+
+    /// The public half as a JWK (RFC 7517; RFC 7518 section 6, RFC 8037 section 2); an HMAC key has none.
+    pub fn to_public_jwk(&self) -> Option<serde_json::Value> {
+        if !self.algorithm.is_asymmetric() {
+            return None;
+        }
+        let mut jwk = Jwk::from_encoding_key(&self.encoding, self.algorithm.jws()).ok()?;
+        jwk.common.key_id = Some(self.id.to_string());
+        jwk.common.public_key_use = Some(PublicKeyUse::Signature);
+        serde_json::to_value(jwk).ok()
     }
 
     /// For the store: readable only with the master key, and only under its own id and algorithm.
@@ -345,33 +383,6 @@ impl From<aws_lc_rs::error::KeyRejected> for KeyError {
     }
 }
 
-/// The keys in use: one signs, all verify.
-#[derive(Clone, Debug)]
-pub struct KeyRing {
-    keys: Vec<SigningKey>,
-}
-
-impl KeyRing {
-    pub fn new(signing: SigningKey, others: impl IntoIterator<Item = SigningKey>) -> Self {
-        Self {
-            keys: std::iter::once(signing).chain(others).collect(),
-        }
-    }
-
-    pub fn signing_key(&self) -> &SigningKey {
-        &self.keys[0]
-    }
-
-    /// The key whose tokens begin with this encoded header.
-    pub fn key_with_header(&self, header: &str) -> Option<&SigningKey> {
-        self.keys.iter().find(|key| *key.header == *header)
-    }
-
-    pub fn contains(&self, id: &KeyId) -> bool {
-        self.keys.iter().any(|key| key.id == *id)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::{MasterKey, SigningAlgorithm, SigningKey};
@@ -440,6 +451,12 @@ mod tests {
         let mut cut = sealed;
         cut.sealed.truncate(5);
         assert!(cut.unseal(&master).is_err());
+    }
+
+    #[test]
+    fn no_key_is_called_like_an_option() {
+        let mut ids = (0..1000).map(|_| super::KeyId::random());
+        assert!(ids.all(|id| !id.as_str().starts_with('-')));
     }
 
     #[test]

@@ -7,6 +7,7 @@ mod anti_csrf;
 mod handle;
 mod keys;
 mod refresh_token;
+mod ring;
 mod rotation;
 
 use std::time::Duration;
@@ -14,10 +15,9 @@ use std::time::Duration;
 pub use access_token::{AccessClaims, InvalidAccessToken, VerifiedAccessToken};
 pub use anti_csrf::AntiCsrfKey;
 pub use handle::{InvalidHandle, SessionHandle};
-pub use keys::{
-    KeyError, KeyId, KeyRing, MasterKey, SealedKey, SigningAlgorithm, SigningKey, UnsealError,
-};
+pub use keys::{KeyError, KeyId, MasterKey, SealedKey, SigningAlgorithm, SigningKey, UnsealError};
 pub use refresh_token::{InvalidRefreshToken, RefreshHash, RefreshKeys, RefreshToken};
+pub use ring::{KeyRing, KeyStanding, KeyState, RotationSettings, Step, StoredKey, next_step};
 pub use rotation::{Decision, Lineage, OverReason, decide};
 
 use crate::clock::Timestamp;

@@ -23,18 +23,21 @@ use std::time::Duration;
 
 pub use error::StoreError;
 pub use records::{
-    Ended, LogEntry, LogRead, LoggedReason, Mark, OpenOutcome, ReplicaId, ReplicaRow, Revocation,
-    RevocationReason, Rotation, Sequence, TokenUse,
+    Ended, FoundKey, KeyRevocation, Liveness, LogEntry, LogRead, LoggedReason, Mark, OpenOutcome,
+    ReplicaId, ReplicaRow, Revocation, RevocationReason, Rotation, Sequence, TokenUse,
 };
 
 use crate::clock::Timestamp;
 use crate::identity::UserId;
-use crate::session::{SealedKey, Session, SessionHandle};
+use crate::session::{KeyId, SealedKey, Session, SessionHandle, StoredKey};
 use sqlite::SqliteStore;
 
 /// How much longer than its access tokens a revocation (or an idle session's row) is kept: the clocks of two replicas may
 /// differ by less than this.
 pub const RETENTION_MARGIN: Duration = Duration::from_mins(10);
+
+/// How long a revoked key is still listed, for whoever looks into what happened.
+pub const REVOKED_KEY_MEMORY: Duration = Duration::from_hours(30 * 24);
 
 /// How long a user's last revocation is remembered for the sake of logins that began before it: longer than any login.
 pub const LOGIN_BOUND: Duration = Duration::from_hours(24);
@@ -83,14 +86,16 @@ impl SessionStore {
         }
     }
 
-    /// Whether the session exists and has not ended by itself: what a replica asks that cannot trust its memory.
-    pub async fn session_is_live(
+    /// Whether the session exists and has not ended by itself, and the key that signed its token, if there is one, is not revoked: what a
+    /// replica asks that cannot trust its memory. One read.
+    pub async fn liveness(
         &self,
         handle: SessionHandle,
+        key: Option<&KeyId>,
         now: Timestamp,
-    ) -> Result<bool, StoreError> {
+    ) -> Result<Liveness, StoreError> {
         match self {
-            Self::Sqlite(store) => store.session_is_live(handle, now).await,
+            Self::Sqlite(store) => store.liveness(handle, key, now).await,
         }
     }
 
@@ -263,10 +268,56 @@ impl SessionStore {
         }
     }
 
-    /// The signing keys, newest first.
-    pub async fn signing_keys(&self) -> Result<Vec<SealedKey>, StoreError> {
+    /// The signing keys in every state, newest first.
+    pub async fn signing_keys(&self) -> Result<Vec<StoredKey>, StoreError> {
         match self {
             Self::Sqlite(store) => store.signing_keys().await,
+        }
+    }
+
+    /// Publishes a successor of the key `signing`, and logs it. `None`, and nothing written, if another key signs by now or
+    /// has a successor: of many who do it at once one succeeds.
+    pub async fn publish_key(
+        &self,
+        successor: &SealedKey,
+        signing: &KeyId,
+        now: Timestamp,
+    ) -> Result<Option<Sequence>, StoreError> {
+        match self {
+            Self::Sqlite(store) => store.publish_key(successor, signing, now).await,
+        }
+    }
+
+    /// Lets the published key sign in place of the one that did, which verifies on, and logs it. `None`, and nothing written,
+    /// if the key is not published (any more): of many who do it at once one succeeds.
+    pub async fn promote_key(
+        &self,
+        id: &KeyId,
+        verifies_until: Timestamp,
+        now: Timestamp,
+    ) -> Result<Option<Sequence>, StoreError> {
+        match self {
+            Self::Sqlite(store) => store.promote_key(id, verifies_until, now).await,
+        }
+    }
+
+    /// Revokes a key, wipes its secret part, and logs it. If it was the one that signs, the published one signs from now on;
+    /// if there is none, `substitute`.
+    pub async fn revoke_key(
+        &self,
+        id: &KeyId,
+        substitute: &SealedKey,
+        now: Timestamp,
+    ) -> Result<KeyRevocation, StoreError> {
+        match self {
+            Self::Sqlite(store) => store.revoke_key(id, substitute, now).await,
+        }
+    }
+
+    /// Removes the keys that verify no more, and forgets long revoked ones. Returns how many.
+    pub async fn remove_retired_keys(&self, now: Timestamp) -> Result<u64, StoreError> {
+        match self {
+            Self::Sqlite(store) => store.remove_retired_keys(now).await,
         }
     }
 }

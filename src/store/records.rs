@@ -126,12 +126,20 @@ impl RevocationReason {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum LoggedReason {
     Known(RevocationReason),
+    /// Nothing ended: the signing keys changed, and are to be read anew before the entry is confirmed.
+    Keys,
     /// Who does not know what an entry means must not confirm it.
     Unknown(String),
 }
 
 impl LoggedReason {
+    /// As the log writes [`Self::Keys`].
+    pub(super) const KEYS: &str = "keys";
+
     pub(super) fn from_text(text: String) -> Self {
+        if text == Self::KEYS {
+            return Self::Keys;
+        }
         RevocationReason::ALL
             .into_iter()
             .find(|reason| reason.name() == text)
@@ -143,7 +151,7 @@ impl LoggedReason {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LogEntry {
     pub sequence: Sequence,
-    /// `None` when a user without sessions was revoked: the entry is there to be confirmed.
+    /// `None` when a user without sessions was revoked, or the keys changed: the entry is there to be confirmed.
     pub handle: Option<SessionHandle>,
     pub reason: LoggedReason,
     /// The last access token of the session has expired by then.
@@ -190,6 +198,38 @@ pub struct Ended {
     pub expires: Timestamp,
 }
 
+/// What the store says of an access token whose signature holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Liveness {
+    Live,
+    /// The session lives, but the key that signed the token is not accepted any more.
+    KeyDropped,
+    /// The session has ended.
+    Over,
+}
+
+/// What became of the revocation of a signing key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeyRevocation {
+    /// Every replica must have confirmed this before the answer is given. When nothing was there to revoke, the newest there
+    /// is: who revoked it before may not have waited yet.
+    pub sequence: Sequence,
+    pub found: FoundKey,
+}
+
+/// What a revocation of a signing key has found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FoundKey {
+    /// A key that signed; another one signs now.
+    Signing,
+    /// A key that verified only.
+    Other,
+    /// A key that had been revoked before.
+    Revoked,
+    /// No such key, or one that has been forgotten since.
+    None,
+}
+
 /// What became of a login.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum OpenOutcome {
@@ -232,6 +272,7 @@ mod tests {
                 LoggedReason::Known(reason)
             );
         }
+        assert_eq!(LoggedReason::from_text("keys".into()), LoggedReason::Keys);
         assert_eq!(
             LoggedReason::from_text("Logout".into()),
             LoggedReason::Unknown("Logout".into())

@@ -33,7 +33,7 @@ pub enum Outcome {
     Logout,
     /// The refresh path answered with a new access token.
     Refresh,
-    /// The gateway answered for itself: a preflight, a user's own sessions.
+    /// The gateway answered for itself: a preflight, a user's own sessions, the public keys.
     Own,
     /// The gateway answered instead of the upstream.
     Rejected(RejectionId),

@@ -20,6 +20,7 @@ fn target(text: &str, request: &str) -> String {
         RuleTarget::NotAllowed { allow } => format!("only {allow:?}"),
         RuleTarget::Login(_) => "login".to_owned(),
         RuleTarget::Refresh => "refresh".to_owned(),
+        RuleTarget::PublicKeys => "public keys".to_owned(),
         RuleTarget::Signout => "signout".to_owned(),
         RuleTarget::OwnSessions => "own sessions".to_owned(),
         RuleTarget::OwnSession => "own session".to_owned(),
@@ -56,8 +57,30 @@ fn nothing_written_means_protected() {
             ("GET /auth/session/refresh", "only [POST]"),
             ("POST /auth/signout", "signout"),
             ("GET /auth/signout", "only [POST]"),
+            ("GET /.well-known/jwks.json", "public keys"),
+            ("HEAD /.well-known/jwks.json", "public keys"),
+            ("POST /.well-known/jwks.json", "only [GET, HEAD]"),
+            ("GET /.well-known/other", "fallback"),
         ],
     );
+}
+
+#[test]
+fn public_keys_are_shown_if_there_are_any_and_nobody_else_shows_some() {
+    let path = ".well-known/jwks.json";
+    let own = format!("[[route]]\npath = \"/{path}\"\nmethods = [\"GET\"]\nauth = \"none\"\n");
+    let wider = "[[route]]\npath = \"/.well-known/**\"\nauth = \"none\"\n";
+    let secret = "[session]\nsigning_algorithm = \"HS256\"\n";
+    let get = format!("GET /{path}");
+    check(
+        &own,
+        &[(&get, "open"), (&format!("POST /{path}"), "fallback")],
+    );
+    check(
+        wider,
+        &[(&get, "public keys"), ("GET /.well-known/x", "open")],
+    );
+    check(secret, &[(&get, "fallback")]);
 }
 
 #[test]

@@ -10,6 +10,7 @@ mod cross_site;
 mod expiry;
 mod hot_path;
 mod identity;
+mod keys;
 mod login;
 mod logout;
 mod metrics_and_logs;

@@ -73,6 +73,10 @@ contract! {
     replicas::a_replica_that_renewed_is_not_reaped,
     keys::keys_are_initialised_once,
     keys::another_master_key_is_refused,
+    keys::a_key_is_published_signs_verifies_and_goes,
+    keys::a_revoked_key_has_a_successor_at_once,
+    keys::keys_that_do_not_sign_are_revoked_without_a_successor,
+    keys::liveness_covers_the_key,
     }
     two stores: {
     races::a_revoked_session_stays_revoked,
@@ -83,5 +87,6 @@ contract! {
     races::of_many_revocations_one_ends_the_session,
     races::the_other_sees_what_was_answered,
     races::one_of_many_initialisations_wins,
+    races::one_of_many_successors_wins,
     }
 }

@@ -6,10 +6,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use portcullis::session::{MasterKey, Session, SessionHandle, SigningAlgorithm, SigningKey};
-use portcullis::store::{OpenOutcome, RevocationReason, Sequence, SessionStore, TokenUse};
+use portcullis::store::{
+    Liveness, OpenOutcome, RevocationReason, Sequence, SessionStore, TokenUse,
+};
 use tokio::task::JoinSet;
 
-use crate::support::{ACCESS, NOW, log_after, open, patiently, rotation_of, session, user};
+use crate::support::{
+    ACCESS, NOW, log_after, open, patiently, rotation_of, session, signing_key, user,
+};
 
 pub async fn a_revoked_session_stays_revoked(one: &SessionStore, other: &SessionStore) {
     let mut sessions = Vec::new();
@@ -250,6 +254,7 @@ pub async fn of_many_revocations_one_ends_the_session(one: &SessionStore, other:
 }
 
 pub async fn the_other_sees_what_was_answered(one: &SessionStore, other: &SessionStore) {
+    let key = signing_key(one, &MasterKey::generate()).await;
     for (writer, reader) in [(one, other), (other, one)] {
         let session = open(writer, "alice").await;
         assert!(reader.session(session.handle).await.unwrap().is_some());
@@ -261,7 +266,11 @@ pub async fn the_other_sees_what_was_answered(one: &SessionStore, other: &Sessio
             .await
             .unwrap();
         assert_eq!(reader.head().await.unwrap(), revocation.sequence);
-        assert!(!reader.session_is_live(session.handle, NOW).await.unwrap());
+        let liveness = reader
+            .liveness(session.handle, Some(&key), NOW)
+            .await
+            .unwrap();
+        assert_eq!(liveness, Liveness::Over);
         let again = reader
             .revoke(&[session.handle], RevocationReason::Logout, NOW)
             .await
@@ -280,10 +289,43 @@ pub async fn one_of_many_initialisations_wins(one: &SessionStore, other: &Sessio
         tasks.spawn(async move {
             patiently(|| store.initialise_keys(fingerprint, &sealed)).await;
             let keys = store.signing_keys().await.unwrap();
-            keys.into_iter().map(|key| key.id).collect::<Vec<_>>()
+            keys.into_iter()
+                .map(|stored| stored.key.id)
+                .collect::<Vec<_>>()
         });
     }
     let found = tasks.join_all().await;
     assert_eq!(found[0].len(), 1);
     assert!(found.iter().all(|keys| *keys == found[0]));
+}
+
+/// Every replica rotates when the key is of age.
+pub async fn one_of_many_successors_wins(one: &SessionStore, other: &SessionStore) {
+    let master = MasterKey::generate();
+    let old = signing_key(one, &master).await;
+    let mut publishing = JoinSet::new();
+    for number in 0..16 {
+        let store = if number % 2 == 0 { one } else { other }.clone();
+        let key = SigningKey::generate(SigningAlgorithm::Hs256).unwrap();
+        let (sealed, old) = (key.seal(&master, NOW), old.clone());
+        publishing.spawn(async move {
+            let published = patiently(|| store.publish_key(&sealed, &old, NOW)).await;
+            published.map(|_| sealed.id)
+        });
+    }
+    let published: Vec<_> = publishing.join_all().await.into_iter().flatten().collect();
+    assert_eq!(published.len(), 1);
+    let mut promoting = JoinSet::new();
+    for number in 0..16 {
+        let store = if number % 2 == 0 { one } else { other }.clone();
+        let next = published[0].clone();
+        promoting.spawn(async move {
+            let promoted = patiently(|| store.promote_key(&next, NOW, NOW)).await;
+            promoted.is_some()
+        });
+    }
+    let promoted = promoting.join_all().await;
+    assert_eq!(promoted.into_iter().filter(|promoted| *promoted).count(), 1);
+    assert_eq!(one.head().await.unwrap().as_u64(), 2);
+    assert_eq!(one.signing_keys().await.unwrap().len(), 2);
 }

@@ -2,10 +2,12 @@
 
 use std::time::Duration;
 
-use portcullis::session::{Device, SessionHandle};
-use portcullis::store::{RETENTION_MARGIN, RevocationReason, Sequence, SessionStore, StoreError};
+use portcullis::session::{Device, MasterKey, SessionHandle};
+use portcullis::store::{
+    Liveness, RETENTION_MARGIN, RevocationReason, Sequence, SessionStore, StoreError,
+};
 
-use crate::support::{ABSOLUTE, ACCESS, IDLE, NOW, assert_same, open, session, user};
+use crate::support::{ABSOLUTE, ACCESS, IDLE, NOW, assert_same, open, session, signing_key, user};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -35,6 +37,7 @@ pub async fn a_session_is_written_and_read_back(store: &SessionStore) {
 }
 
 pub async fn a_session_is_live_until_either_end(store: &SessionStore) {
+    let key = signing_key(store, &MasterKey::generate()).await;
     let idle = open(store, "alice").await.handle;
     let mut session = session("alice");
     session.lineage.idle_expires_at = NOW + ABSOLUTE;
@@ -53,8 +56,8 @@ pub async fn a_session_is_live_until_either_end(store: &SessionStore) {
     ];
     for (handle, now, live) in cases {
         assert_eq!(
-            store.session_is_live(handle, now).await.unwrap(),
-            live,
+            store.liveness(handle, Some(&key), now).await.unwrap(),
+            if live { Liveness::Live } else { Liveness::Over },
             "{handle} at {now}"
         );
     }
@@ -62,7 +65,8 @@ pub async fn a_session_is_live_until_either_end(store: &SessionStore) {
         .revoke(&[idle], RevocationReason::Logout, NOW)
         .await
         .unwrap();
-    assert!(!store.session_is_live(idle, NOW).await.unwrap());
+    let over = store.liveness(idle, Some(&key), NOW).await.unwrap();
+    assert_eq!(over, Liveness::Over);
 }
 
 pub async fn a_handle_opens_one_session_only(store: &SessionStore) {

@@ -5,7 +5,10 @@ use std::time::Duration;
 use portcullis::clock::Timestamp;
 use portcullis::identity::UserId;
 use portcullis::secret::{Secret, random_bytes};
-use portcullis::session::{Device, Lineage, RefreshHash, Session, SessionHandle};
+use portcullis::session::{
+    Device, KeyId, Lineage, MasterKey, RefreshHash, Session, SessionHandle, SigningAlgorithm,
+    SigningKey,
+};
 use portcullis::store::{LogEntry, OpenOutcome, Rotation, Sequence, SessionStore, StoreError};
 
 pub const NOW: Timestamp = Timestamp::from_secs(1_800_000_000);
@@ -32,6 +35,14 @@ pub fn session(name: &str) -> Session {
         access_expires_at: NOW + ACCESS,
         device: Device::default(),
     }
+}
+
+/// The first signing key of a new store.
+pub async fn signing_key(store: &SessionStore, master: &MasterKey) -> KeyId {
+    let key = SigningKey::generate(SigningAlgorithm::Hs256).unwrap();
+    let sealed = key.seal(master, NOW);
+    patiently(|| store.initialise_keys(master.fingerprint(), &sealed)).await;
+    key.id().clone()
 }
 
 /// A session of the user, opened by a login that knew everything.

@@ -61,14 +61,14 @@ impl SqliteStore {
                 &mut transaction,
                 sequence,
                 Some(session),
-                reason,
+                reason.name(),
                 session.expires,
                 mark,
             )
             .await?;
         }
         if ended.is_empty() {
-            log(&mut transaction, sequence, None, reason, now, mark).await?;
+            log(&mut transaction, sequence, None, reason.name(), now, mark).await?;
         }
         query(
             "INSERT INTO user_revocation (user_id, sequence, revoked_at) VALUES (?, ?, ?)
@@ -115,7 +115,7 @@ impl SqliteStore {
                 transaction,
                 sequence,
                 Some(session),
-                reason,
+                reason.name(),
                 session.expires,
                 mark,
             )
@@ -223,6 +223,18 @@ impl SqliteStore {
     }
 }
 
+/// The end of a transaction that changed the signing keys: every replica is to know.
+pub(super) async fn log_keys(
+    transaction: &mut SqliteConnection,
+    now: Timestamp,
+) -> Result<Sequence, StoreError> {
+    let sequence = next_sequence(transaction).await?;
+    // Whoever has not read the log for as long as it is kept reads the keys without being told.
+    let (reason, mark) = (LoggedReason::KEYS, Mark::random());
+    log(transaction, sequence, None, reason, now, mark).await?;
+    Ok(sequence)
+}
+
 /// Called after the last change of a session row: the head is locked last.
 async fn next_sequence(transaction: &mut SqliteConnection) -> Result<Sequence, StoreError> {
     let row =
@@ -238,7 +250,7 @@ async fn log(
     transaction: &mut SqliteConnection,
     sequence: Sequence,
     session: Option<&Ended>,
-    reason: RevocationReason,
+    reason: &str,
     expires: Timestamp,
     mark: Mark,
 ) -> Result<(), StoreError> {
@@ -247,7 +259,7 @@ async fn log(
     )
     .bind(column(sequence.as_u64()))
     .bind(session.map_or(&[][..], |session| session.handle.as_bytes().as_slice()))
-    .bind(reason.name())
+    .bind(reason)
     .bind(expires.as_millis())
     .bind(mark.as_bytes().as_slice())
     .execute(transaction)

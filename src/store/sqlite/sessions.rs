@@ -2,14 +2,16 @@
 
 use sqlx::query;
 
-use super::rows::{self, column};
+use super::rows::{self, Row, column};
 use super::{SqliteStore, classify};
 use crate::clock::Timestamp;
 use crate::identity::UserId;
-use crate::session::{Session, SessionHandle};
+use crate::session::{KeyId, Session, SessionHandle};
 use crate::store::RETENTION_MARGIN;
 use crate::store::error::StoreError;
-use crate::store::records::{OpenOutcome, RevocationReason, Rotation, Sequence, TokenUse};
+use crate::store::records::{
+    Liveness, OpenOutcome, RevocationReason, Rotation, Sequence, TokenUse,
+};
 
 impl SqliteStore {
     pub(in crate::store) async fn open_session(
@@ -87,20 +89,31 @@ impl SqliteStore {
         .transpose()
     }
 
-    pub(in crate::store) async fn session_is_live(
+    pub(in crate::store) async fn liveness(
         &self,
         handle: SessionHandle,
+        key: Option<&KeyId>,
         now: Timestamp,
-    ) -> Result<bool, StoreError> {
+    ) -> Result<Liveness, StoreError> {
         let row = query(
-            "SELECT 1 FROM session WHERE handle = ?1 AND idle_expires_at > ?2 AND expires_at > ?2",
+            "SELECT ?3 IS NULL OR EXISTS (SELECT 1 FROM signing_key WHERE id = ?3 AND state <> 'revoked') AS key_holds
+             FROM session WHERE handle = ?1 AND idle_expires_at > ?2 AND expires_at > ?2",
         )
         .bind(handle.as_bytes().as_slice())
         .bind(now.as_millis())
+        .bind(key.map(KeyId::as_str))
         .fetch_optional(&self.read)
         .await
         .map_err(classify)?;
-        Ok(row.is_some())
+        let Some(row) = row else {
+            return Ok(Liveness::Over);
+        };
+        Ok(
+            match Row::new(&row, "signing_key", "key_holds").get("key_holds")? {
+                true => Liveness::Live,
+                false => Liveness::KeyDropped,
+            },
+        )
     }
 
     pub(in crate::store) async fn rotate(&self, rotation: &Rotation) -> Result<bool, StoreError> {

@@ -74,6 +74,13 @@ impl World {
         }
     }
 
+    /// Sets a key for the replicas that start from now on.
+    pub fn set(&mut self, key: &str, value: &str) {
+        let variable = key.replace('.', "__").to_uppercase();
+        self.environment
+            .push((format!("PORTCULLIS_{variable}"), value.to_owned()));
+    }
+
     /// Starts a replica; all of a world share the store and the clock.
     pub fn replica(&self) -> Replica {
         self.try_replica().unwrap()
