@@ -12,9 +12,9 @@ use crate::identity::UserId;
 use crate::keys::{KeysError, SigningKeys, SigningKeysSettings};
 use crate::secret::{Secret, TokenText, base64url, random_bytes};
 use crate::session::{
-    AccessClaims, AntiCsrfKey, Decision, Device, InvalidAccessToken, InvalidRefreshToken, KeyId,
-    Lifetimes, Lineage, MasterKey, OverReason, RefreshKeys, RefreshToken, Session, SessionHandle,
-    SigningAlgorithm, VerifiedAccessToken, decide,
+    AccessClaims, AntiCsrfKey, AssertionClaims, Decision, Device, InvalidAccessToken,
+    InvalidRefreshToken, KeyId, Lifetimes, Lineage, MasterKey, OverReason, RefreshKeys,
+    RefreshToken, Session, SessionHandle, SigningAlgorithm, VerifiedAccessToken, decide,
 };
 use crate::store::{
     OpenOutcome, RETENTION_MARGIN, Revocation, Rotation, Sequence, SessionStore, StoreError,
@@ -231,6 +231,24 @@ impl Issuer {
     /// Whether a key is still in use. Good for as long as the lease runs: ask for that first.
     pub fn honours(&self, key: &KeyId) -> bool {
         self.keys.loaded().ring.contains(key)
+    }
+
+    /// Tells `audience` who the caller is, signed; and with which key.
+    pub fn assert(
+        &self,
+        caller: &VerifiedAccessToken,
+        audience: &str,
+        now: Timestamp,
+    ) -> Result<(TokenText, KeyId), IssueError> {
+        let keys = self.keys.loaded();
+        let key = keys.ring.signing_key();
+        let claims = AssertionClaims {
+            issuer: &self.settings.issuer,
+            audience,
+            caller,
+            issued_at: now,
+        };
+        Ok((claims.sign(key)?, key.id().clone()))
     }
 
     pub fn parse_refresh(&self, token: &str) -> Result<RefreshToken, InvalidRefreshToken> {

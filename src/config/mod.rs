@@ -38,7 +38,9 @@ pub use rules::{
     Unauthenticated, Upstream401,
 };
 pub use session::{AntiCsrf, Refresh, Session};
-pub use settings::{Config, Identity, Keys, Limits, MasterKeySource, Server, Store, Telemetry};
+pub use settings::{
+    AssertionTo, Config, Identity, Keys, Limits, MasterKeySource, Server, Store, Telemetry,
+};
 pub use upstream::UpstreamId;
 pub use values::{PublicUrl, RedirectTarget, StoreLocation};
 

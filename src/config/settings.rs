@@ -17,7 +17,7 @@ use super::upstream::{Upstreams, read_short_upstream};
 use super::values::{self, PublicUrl, Reason, StoreLocation, shown_duration};
 use crate::cookie::CookieSettings;
 use crate::revocation::{Acknowledge, Check, OnLapse, RevocationSettings};
-use crate::session::MasterKey;
+use crate::session::{MasterKey, SigningAlgorithm};
 use crate::telemetry::{LogFormat, LogSettings, check_filter};
 use crate::upstream::UpstreamSettings;
 
@@ -62,7 +62,9 @@ impl Config {
                 read_revocation(section, session.lifetimes.access)
             }),
             keys: root.section("keys", Keys::read),
-            identity: root.section("identity", Identity::read),
+            identity: root.section("identity", |identity| {
+                Identity::read(identity, session.signing_algorithm)
+            }),
             telemetry: root.section("telemetry", Telemetry::read),
             server,
             session,
@@ -283,12 +285,51 @@ impl Keys {
 pub struct Identity {
     /// Request header with the user's id, set or removed on every request.
     pub user_header: HeaderName,
+    /// The same, signed, if the operator wants it.
+    pub assertion: Option<AssertionTo>,
+}
+
+/// Where a signed assertion goes.
+#[derive(Clone, Debug)]
+pub struct AssertionTo {
+    /// Request header, set or removed on every request.
+    pub header: HeaderName,
+    /// Who the application is in it.
+    pub audience: String,
 }
 
 impl Identity {
-    fn read(section: &mut Section<'_>) -> Self {
+    fn read(section: &mut Section<'_>, algorithm: SigningAlgorithm) -> Self {
+        let user_header = section.text("user_header", "x-user-id", values::identity_header);
+        let header = section.optional_text("assertion_header", values::identity_header);
+        let audience = section.optional_text("assertion_audience", values::audience);
+        let has = |key| section.has(key);
+        if has("assertion_header") && !has("assertion_audience") {
+            section.conflict(
+                "assertion_header",
+                "needs assertion_audience: whom the assertions are meant for",
+            );
+        }
+        if has("assertion_audience") && !has("assertion_header") {
+            section.conflict(
+                "assertion_audience",
+                "needs assertion_header: without one there are no assertions",
+            );
+        }
+        if has("assertion_header") && !algorithm.is_asymmetric() {
+            section.conflict(
+                "assertion_header",
+                "needs a session.signing_algorithm with public keys: with HS256 the application could verify nothing",
+            );
+        }
+        if header.as_ref() == Some(&user_header) {
+            section.refuse("assertion_header", "another header than user_header");
+        }
         Self {
-            user_header: section.text("user_header", "x-user-id", values::identity_header),
+            user_header,
+            assertion: header
+                .zip(audience)
+                .map(|(header, audience)| AssertionTo { header, audience }),
         }
     }
 }

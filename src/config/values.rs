@@ -282,6 +282,19 @@ pub(super) fn identity_header(text: &str) -> Result<HeaderName, Reason> {
     Ok(name)
 }
 
+/// The `aud` of a token: what both sides write the same way, so no character that is not seen.
+pub(super) fn audience(text: &str) -> Result<String, Reason> {
+    let is_one =
+        (1..=200).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic());
+    if !is_one {
+        return Err(
+            "1 to 200 visible ASCII characters, such as \"app\" or \"https://app.example.com\""
+                .into(),
+        );
+    }
+    Ok(text.to_owned())
+}
+
 /// Frameworks that hand headers over as variables make one name of `x-user-id`, `x_user_id` and `x.user.id`.
 fn is_folded_by_frameworks(character: char) -> bool {
     !character.is_ascii_alphanumeric() && character != '-'

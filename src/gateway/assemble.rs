@@ -10,8 +10,8 @@ use crate::gateway::key_keeper::KeyKeeperSettings;
 use crate::issuer::IssuerSettings;
 use crate::proxy::listener::ListenerSettings;
 use crate::proxy::{
-    Action, Admission, AntiCsrf, Auth, ForwardPolicy, LogoutPolicy, LogoutScope, Origins,
-    OwnOrigin, Policy, ProxySettings, Teller, Unauthenticated, clear_site_data,
+    Action, Admission, AntiCsrf, Auth, ForwardPolicy, HeaderRules, LogoutPolicy, LogoutScope,
+    Origins, OwnOrigin, Policy, ProxySettings, Teller, Unauthenticated, clear_site_data,
 };
 use crate::refresher::RefresherSettings;
 use crate::route::RouteTable;
@@ -198,7 +198,18 @@ pub fn proxy(config: &Config) -> ProxySettings {
         header_mode: config.session.header_mode,
         refresh_in_line: config.session.refresh == config::Refresh::Transparent,
         login_path: config.rules.login_path.clone(),
+        assertion_audience: config
+            .identity
+            .assertion
+            .as_ref()
+            .map(|to| to.audience.clone()),
     }
+}
+
+pub fn header_rules(config: &Config) -> HeaderRules {
+    let identity = &config.identity;
+    let assertion = identity.assertion.as_ref().map(|to| to.header.clone());
+    HeaderRules::new(identity.user_header.clone()).with_assertion(assertion)
 }
 
 pub fn key_keeper(config: &Config) -> KeyKeeperSettings {

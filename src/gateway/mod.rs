@@ -32,7 +32,7 @@ use crate::config::{Config, StoreLocation};
 use crate::issuer::Issuer;
 use crate::keys::KeysError;
 use crate::proxy::listener::{self, ListenerSettings};
-use crate::proxy::{Background, HeaderRules, Proxy, REASONS, SharedProxy, VerifiedTokens};
+use crate::proxy::{Background, Proxy, REASONS, SharedProxy, VerifiedTokens};
 use crate::refresher::Refresher;
 use crate::revocation::{Revocations, RoundError};
 use crate::store::{SessionStore, StoreError};
@@ -138,7 +138,7 @@ impl Gateway {
             verified: VerifiedTokens::new(VERIFIED_TOKENS),
             uses,
             teller,
-            rules: HeaderRules::new(config.identity.user_header.clone()),
+            rules: assemble::header_rules(config),
             settings: Arc::new(assemble::proxy(config)),
             background: Background::new(background.handle().clone()),
             clock: clock.clone(),

@@ -8,9 +8,11 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use arc_swap::ArcSwapOption;
 use http::HeaderValue;
 use moka::sync::Cache;
 
+use super::assertion::Assertion;
 use super::bearer::Bearer;
 use super::policy::{Admission, Auth, Unauthenticated};
 use super::receive::Received;
@@ -49,6 +51,8 @@ pub struct Caller {
     pub header: HeaderValue,
     /// The token was shown by a client on this replica, and the store is told.
     shown: AtomicBool,
+    /// What the application was told last, signed.
+    pub(super) assertion: ArcSwapOption<Assertion>,
 }
 
 /// A request whose caller is known, or known to be nobody.
@@ -101,6 +105,7 @@ impl VerifiedTokens {
         let verified = issuer.verify_access(token).ok()?;
         let caller = Arc::new(Caller {
             header: verified.user.to_header_value(),
+            assertion: ArcSwapOption::empty(),
             token: verified,
             shown: AtomicBool::new(false),
         });

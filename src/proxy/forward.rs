@@ -48,12 +48,17 @@ impl Proxy {
             .then(|| hyper::upgrade::on(&mut received.request));
         let own_cookies = self.teller.cookies.read(received.headers()).any_own();
         let transport = Transport::of(&received);
+        let assertion = match identity.user() {
+            Some(caller) => self.assertion(caller).await?,
+            None => None,
+        };
         let (mut head, body) = received.request.into_parts();
         let told = Told {
             client: received.client.0,
             scheme: self.settings.scheme,
             host: &received.host,
             user: identity.user().map(|caller| &caller.header),
+            assertion: assertion.as_ref(),
             own_cookies,
             own_bearer: received.bearer.is_some(),
             websocket: websocket.is_some(),

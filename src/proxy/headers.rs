@@ -20,6 +20,7 @@ use crate::cookie;
 #[derive(Clone, Debug)]
 pub struct HeaderRules {
     user_header: HeaderName,
+    assertion_header: Option<HeaderName>,
 }
 
 /// What the gateway tells the upstream of a request.
@@ -30,6 +31,8 @@ pub struct Told<'a> {
     pub host: &'a HeaderValue,
     /// The identity header; without it the upstream gets none.
     pub user: Option<&'a HeaderValue>,
+    /// The same, signed; goes into the assertion header, if the operator named one.
+    pub assertion: Option<&'a HeaderValue>,
     /// The cookies have one of the gateway's among them.
     pub own_cookies: bool,
     /// `Authorization` has a token of the gateway's.
@@ -50,7 +53,18 @@ impl UpstreamHeaders {
 
 impl HeaderRules {
     pub fn new(user_header: HeaderName) -> Self {
-        Self { user_header }
+        Self {
+            user_header,
+            assertion_header: None,
+        }
+    }
+
+    /// With a header for signed assertions too.
+    pub fn with_assertion(self, assertion_header: Option<HeaderName>) -> Self {
+        Self {
+            assertion_header,
+            ..self
+        }
     }
 
     pub fn upstream(&self, mut headers: HeaderMap, told: &Told<'_>) -> UpstreamHeaders {
@@ -80,6 +94,9 @@ impl HeaderRules {
         headers.insert(X_FORWARDED_HOST, told.host.clone());
         if let Some(user) = told.user {
             headers.insert(self.user_header.clone(), user.clone());
+        }
+        if let (Some(name), Some(assertion)) = (&self.assertion_header, told.assertion) {
+            headers.insert(name.clone(), assertion.clone());
         }
         UpstreamHeaders(headers)
     }
@@ -126,7 +143,7 @@ impl HeaderRules {
 
     /// What the upstream believes because the gateway says it.
     fn is_gateways_word(&self, name: &str) -> bool {
-        equals_folded(name, self.user_header.as_str())
+        self.is_identity(name)
             || starts_folded(name, "x-forwarded-")
             || starts_folded(name, "portcullis-")
             || NOT_FROM_CLIENTS
@@ -134,9 +151,14 @@ impl HeaderRules {
                 .any(|forbidden| equals_folded(name, forbidden))
     }
 
+    fn is_identity(&self, name: &str) -> bool {
+        let is = |header: &HeaderName| equals_folded(name, header.as_str());
+        is(&self.user_header) || self.assertion_header.as_ref().is_some_and(is)
+    }
+
     /// What the client believes because the gateway says it.
     fn is_only_ours_to_answer(&self, name: &str) -> bool {
-        equals_folded(name, self.user_header.as_str())
+        self.is_identity(name)
             || starts_folded(name, "portcullis-")
             || SESSION_HEADERS.contains(&name)
     }
@@ -312,17 +334,27 @@ mod tests {
     }
 
     fn upstream(pairs: &[(&str, &str)], user: Option<&str>) -> Vec<(String, String)> {
+        upstream_by(&rules(), pairs, user)
+    }
+
+    fn upstream_by(
+        rules: &HeaderRules,
+        pairs: &[(&str, &str)],
+        user: Option<&str>,
+    ) -> Vec<(String, String)> {
+        let assertion = user.map(|user| HeaderValue::try_from(format!("signed {user}")).unwrap());
         let user = user.map(|user| HeaderValue::try_from(user).unwrap());
         let told = Told {
             client: IpAddr::V4(Ipv4Addr::LOCALHOST),
             scheme: "http",
             host: &HeaderValue::from_static("g.test"),
             user: user.as_ref(),
+            assertion: assertion.as_ref(),
             own_cookies: true,
             own_bearer: true,
             websocket: false,
         };
-        let mut seen: Vec<(String, String)> = rules()
+        let mut seen: Vec<(String, String)> = rules
             .upstream(headers(pairs), &told)
             .into_inner()
             .iter()
@@ -374,6 +406,27 @@ mod tests {
             upstream(&[("x-auth-user-idx", "1")], None),
             with_told(&[("x-auth-user-idx", "1")])
         );
+    }
+
+    #[test]
+    fn so_is_the_assertion_header() {
+        let name = HeaderName::from_static("x-portcullis-assertion");
+        let rules = rules().with_assertion(Some(name));
+        for alias in ["x-portcullis-assertion", "X_Portcullis.Assertion"] {
+            let sent = [(alias, "forged")];
+            assert_eq!(upstream_by(&rules, &sent, None), with_told(&[]));
+            let told = with_told(&[
+                ("x-auth-user-id", "alice"),
+                ("x-portcullis-assertion", "signed alice"),
+            ]);
+            assert_eq!(upstream_by(&rules, &sent, Some("alice")), told);
+            let mut answer = headers(&sent);
+            rules.client(&mut answer);
+            assert!(answer.is_empty(), "{alias}");
+            let mut trailers = headers(&sent);
+            rules.trailers(&mut trailers);
+            assert!(trailers.is_empty(), "{alias}");
+        }
     }
 
     #[test]

@@ -15,6 +15,7 @@
 //! One [`Proxy`] serves one worker: a thread with a runtime, a listener and connections to the upstreams of its own. What
 //! workers share is read without contention; what needs the store runs on the [`Background`] runtime.
 
+mod assertion;
 mod authenticate;
 mod background;
 mod bearer;
@@ -118,6 +119,8 @@ pub struct ProxySettings {
     pub refresh_in_line: bool,
     /// Where people log in, if they can.
     pub login_path: Option<String>,
+    /// Who the application is in the assertions that it gets; `None`: it gets none.
+    pub assertion_audience: Option<String>,
 }
 
 /// The request's way, in one worker.

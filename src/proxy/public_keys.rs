@@ -4,9 +4,8 @@ use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
 use http::{Response, StatusCode};
 
 use super::Proxy;
-use super::rejection::{Rejection, StoreFailure};
+use super::rejection::Rejection;
 use super::reply::{Reply, ReplyBody};
-use crate::issuer::IssueError;
 
 impl Proxy {
     /// Past the deadline the store is asked first, so that no revoked key is shown.
@@ -26,17 +25,5 @@ impl Proxy {
             HeaderValue::from_static("public, max-age=60"),
         );
         Ok(reply)
-    }
-
-    /// Before anything is signed or shown of the keys.
-    pub(super) async fn trust_keys(&self) -> Result<(), Rejection> {
-        if !self.revocations.has_lapsed() {
-            return Ok(());
-        }
-        let revocations = self.revocations.clone();
-        let trusted = async move { revocations.trust_keys().await };
-        self.background.run(trusted).await?.map_err(|error| {
-            Rejection::StoreUnavailable(StoreFailure::Issue(IssueError::Keys(error)))
-        })
     }
 }

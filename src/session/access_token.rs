@@ -276,6 +276,7 @@ mod tests {
         let kid = ring.signing_key().id().to_string();
         for header in [
             r#"{"alg":"none"}"#.to_owned(),
+            format!(r#"{{"typ":"portcullis-assertion+jwt","alg":"ES256","kid":"{kid}"}}"#),
             r#"{"typ":"at+jwt"}"#.to_owned(),
             format!(r#"{{"typ":"at+jwt","alg":"HS256","kid":"{kid}"}}"#),
             format!(r#"{{"alg":"ES256","typ":"at+jwt","kid":"{kid}"}}"#),

@@ -164,6 +164,8 @@ pub struct SigningKey {
     decoding: DecodingKey,
     /// The JOSE header of every access token that this key signs, encoded.
     access_header: Arc<str>,
+    /// The same of assertions: another `typ`, so that neither can be taken for the other.
+    assertion_header: Arc<str>,
 }
 
 impl SigningKey {
@@ -225,6 +227,7 @@ impl SigningKey {
         };
         Ok(Self {
             access_header: header("at+jwt"),
+            assertion_header: header("portcullis-assertion+jwt"),
             id,
             algorithm,
             private: Arc::new(private),
@@ -248,6 +251,11 @@ impl SigningKey {
     /// An access token: a compact JWS (RFC 7515 section 7.1) of `payload`.
     pub fn sign(&self, payload: &[u8]) -> Result<TokenText, jsonwebtoken::errors::Error> {
         self.sign_with_header(&self.access_header, payload)
+    }
+
+    /// The same for an assertion, which no gateway takes for an access token.
+    pub fn sign_assertion(&self, payload: &[u8]) -> Result<TokenText, jsonwebtoken::errors::Error> {
+        self.sign_with_header(&self.assertion_header, payload)
     }
 
     fn sign_with_header(

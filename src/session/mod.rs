@@ -4,6 +4,7 @@
 
 mod access_token;
 mod anti_csrf;
+mod assertion;
 mod handle;
 mod keys;
 mod refresh_token;
@@ -14,6 +15,7 @@ use std::time::Duration;
 
 pub use access_token::{AccessClaims, InvalidAccessToken, VerifiedAccessToken};
 pub use anti_csrf::AntiCsrfKey;
+pub use assertion::AssertionClaims;
 pub use handle::{InvalidHandle, SessionHandle};
 pub use keys::{KeyError, KeyId, MasterKey, SealedKey, SigningAlgorithm, SigningKey, UnsealError};
 pub use refresh_token::{InvalidRefreshToken, RefreshHash, RefreshKeys, RefreshToken};

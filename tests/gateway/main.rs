@@ -5,6 +5,7 @@
     reason = "a helper's panic fails its test, as it should"
 )]
 
+mod assertion;
 mod cookies;
 mod cross_site;
 mod expiry;
