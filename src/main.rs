@@ -2,7 +2,6 @@
 
 use std::process::ExitCode;
 
-use clap::Parser;
 use portcullis::cli::{Cli, Exit};
 
 #[expect(
@@ -10,7 +9,7 @@ use portcullis::cli::{Cli, Exit};
     reason = "the last word of a command that failed"
 )]
 fn main() -> ExitCode {
-    match Cli::parse().run() {
+    match Cli::from_arguments().run() {
         Ok(exit) => exit.into(),
         Err(error) => {
             eprintln!("portcullis: {}", in_one_line(&error));

@@ -8,11 +8,13 @@ mod keys;
 mod serve;
 mod sessions;
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
 use crate::config::{Config, ConfigErrors, QuickFlags};
+use crate::session::SessionHandle;
 
 /// The gateway whose logout means logout.
 #[derive(Debug, Parser)]
@@ -91,6 +93,11 @@ impl From<Exit> for std::process::ExitCode {
 }
 
 impl Cli {
+    /// The arguments of the process. Ends it with a text for the person if they make no command.
+    pub fn from_arguments() -> Self {
+        Self::parse_from(handles_last(std::env::args_os().collect()))
+    }
+
     /// Runs the command. `Err` is a failure that is still to be told.
     pub fn run(self) -> anyhow::Result<Exit> {
         match self.command {
@@ -137,4 +144,58 @@ fn refuse(errors: &ConfigErrors) -> Exit {
         if count == 1 { "error" } else { "errors" }
     );
     Exit::Configuration
+}
+
+/// One session handle in 64 begins with a hyphen; behind `--` it is not taken for an option.
+fn handles_last(arguments: Vec<OsString>) -> Vec<OsString> {
+    let is_hyphened_handle = |argument: &OsString| {
+        let text = argument.to_str().filter(|text| text.starts_with('-'));
+        text.is_some_and(|text| text.parse::<SessionHandle>().is_ok())
+    };
+    let (handles, mut others): (Vec<_>, Vec<_>) =
+        arguments.into_iter().partition(is_hyphened_handle);
+    if !handles.is_empty() && !others.iter().any(|other| other == "--") {
+        others.push("--".into());
+    }
+    others.extend(handles);
+    others
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::{CommandFactory, Parser};
+
+    use super::{Cli, handles_last};
+
+    #[test]
+    fn the_commands_are_well_formed() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn a_handle_may_begin_with_a_hyphen() {
+        let handle = "-AEBAQEBAQEBAQEBAQEBAQ";
+        for line in [
+            vec!["portcullis", "sessions", "show", handle],
+            vec![
+                "portcullis",
+                "sessions",
+                "revoke",
+                handle,
+                "AQEBAQEBAQEBAQEBAQEBAQ",
+                "--json",
+            ],
+            vec!["portcullis", "sessions", "revoke", "--json", "--", handle],
+        ] {
+            let arguments = handles_last(line.iter().map(Into::into).collect());
+            assert!(Cli::try_parse_from(&arguments).is_ok(), "{arguments:?}");
+        }
+        let unknown = handles_last(vec![
+            "portcullis".into(),
+            "sessions".into(),
+            "--jsno".into(),
+            "list".into(),
+        ]);
+        assert!(Cli::try_parse_from(&unknown).is_err());
+    }
 }
