@@ -12,13 +12,14 @@
 //! store                                     sessions, revocation log, keys, in SQL
 //! session  route  cookie                    pure: tokens and rotation; paths and rules; the gateway's cookies
 //! identity                                  who somebody is
-//! clock  secret                             time and randomness, passed in
+//! clock  secret  causes                     time and randomness, passed in; how errors are told
 //! ```
 //!
 //! A module names those of lower lines, and no other; `tests/architecture.rs` holds us to it. ARCHITECTURE.md has the words, every
 //! file, the invariants with their tests, and the proof of the logout.
 
 pub mod admin;
+pub mod causes;
 pub mod cli;
 pub mod clock;
 pub mod config;

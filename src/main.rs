@@ -2,6 +2,7 @@
 
 use std::process::ExitCode;
 
+use portcullis::causes::Causes;
 use portcullis::cli::{Cli, Exit};
 
 #[expect(
@@ -12,23 +13,8 @@ fn main() -> ExitCode {
     match Cli::from_arguments().run() {
         Ok(exit) => exit.into(),
         Err(error) => {
-            eprintln!("portcullis: {}", in_one_line(&error));
+            eprintln!("portcullis: {}", Causes(&*error));
             Exit::Failure.into()
         }
     }
-}
-
-/// The error and its causes; some libraries repeat a cause in their own text, and it is not said twice.
-fn in_one_line(error: &anyhow::Error) -> String {
-    let mut line = String::new();
-    for cause in error.chain().map(ToString::to_string) {
-        if line.ends_with(&cause) {
-            continue;
-        }
-        if !line.is_empty() {
-            line.push_str(": ");
-        }
-        line.push_str(&cause);
-    }
-    line
 }

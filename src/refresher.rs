@@ -7,6 +7,7 @@ use moka::future::Cache;
 use thiserror::Error;
 use tracing::warn;
 
+use crate::causes::Causes;
 use crate::clock::{BootTime, Clock, Timestamp};
 use crate::identity::UserId;
 use crate::issuer::{Ended, IssueError, Issued, Issuer, RefreshError, Refreshed};
@@ -190,7 +191,7 @@ impl Refresher {
             .revoke(&[handle], RevocationReason::Theft)
             .await
         {
-            warn!(error = &error as &dyn std::error::Error, session = %handle, "could not write the revocation of a stolen session yet");
+            warn!(error = %Causes(&error), session = %handle, "could not write the revocation of a stolen session yet");
         }
     }
 }

@@ -13,7 +13,7 @@ use portcullis::config::Config;
 
 /// Modules of the crate from the ground up. A module may name those of lower levels, and no other.
 const LEVELS: [&[&str]; 10] = [
-    &["clock", "secret"],
+    &["causes", "clock", "secret"],
     &["identity"],
     &["session", "route", "cookie"],
     &["store"],

@@ -24,7 +24,7 @@ pub struct SessionsArgs {
 
 #[derive(Debug, Subcommand)]
 enum SessionsCommand {
-    /// List sessions, newest use last.
+    /// List sessions.
     List {
         /// Only those of this user.
         #[arg(long)]

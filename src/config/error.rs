@@ -56,7 +56,7 @@ impl fmt::Display for ConfigError {
     }
 }
 
-/// What is wrong with a value or a key. `found` never holds a secret: see [`shown`].
+/// What is wrong with a value or a key. `found` never holds a secret: see `shown`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Problem {
     /// The value is not one of those allowed.

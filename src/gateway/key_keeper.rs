@@ -3,11 +3,11 @@
 //! Every replica does it; the store lets one of them take each step. A successor signs when it has been published for longer
 //! than any cache of the public keys lasts, and when every replica is known to have it: wall clocks alone would not tell.
 
-use std::error::Error;
 use std::time::Duration;
 
 use tracing::{info, warn};
 
+use crate::causes::Causes;
 use crate::clock::Clock;
 use crate::keys::{KeysError, SigningKeys};
 use crate::revocation::Revocations;
@@ -48,7 +48,7 @@ impl KeyKeeper {
                 Err(error) => {
                     if !std::mem::replace(&mut failing, true) {
                         warn!(
-                            error = &error as &dyn Error,
+                            error = %Causes(&error),
                             "cannot replace the signing key yet"
                         );
                     }

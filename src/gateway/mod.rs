@@ -27,6 +27,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 use crate::admin::{AdminListener, AdminState, Readiness};
+use crate::causes::Causes;
 use crate::clock::Clock;
 use crate::config::{Config, StoreLocation};
 use crate::issuer::Issuer;
@@ -303,6 +304,8 @@ fn observe(parts: &Parts) {
         move || RevocationGauges {
             set_size: revocations.set_len() as u64,
             sequence_applied: revocations.applied().as_u64(),
+            live_streams: revocations.live_streams() as u64,
+            streams_cut: revocations.streams_cut(),
             lease_remaining: revocations.lease_remaining(),
             proof_age: revocations.proof_age(),
         }
@@ -411,7 +414,7 @@ impl Worker {
             Ok(runtime) => runtime,
             Err(error) => {
                 error!(
-                    error = &error as &dyn std::error::Error,
+                    error = %Causes(&error),
                     "cannot start a worker"
                 );
                 return;
@@ -436,7 +439,7 @@ impl Worker {
             tokio::select! {
                 served = listener::serve(proxy, listeners, settings, tokens.stop_accepting) => {
                     if let Err(error) = served {
-                        error!(error = &error as &dyn std::error::Error, "a worker cannot serve");
+                        error!(error = %Causes(&error), "a worker cannot serve");
                     }
                 }
                 () = tokens.end_of_drain.cancelled() => {}

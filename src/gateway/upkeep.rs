@@ -1,11 +1,11 @@
 //! What the store needs now and then, off everybody's way.
 
-use std::error::Error;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
 use tracing::{debug, warn};
 
+use crate::causes::Causes;
 use crate::clock::Clock;
 use crate::store::{SessionStore, TokenUse};
 
@@ -15,7 +15,7 @@ pub async fn note_first_uses(store: SessionStore, mut uses: mpsc::Receiver<Token
     while uses.recv_many(&mut batch, BATCH).await > 0 {
         while let Err(error) = store.note_use(&batch).await {
             warn!(
-                error = &error as &dyn Error,
+                error = %Causes(&error),
                 "cannot note the use of refreshed tokens yet"
             );
             tokio::time::sleep(PAUSE).await;
@@ -33,13 +33,13 @@ pub async fn remove_what_is_over(store: SessionStore, clock: Clock) {
             Ok(0) => {}
             Ok(sessions) => debug!(sessions, "removed sessions that were over"),
             Err(error) => warn!(
-                error = &error as &dyn Error,
+                error = %Causes(&error),
                 "cannot remove sessions that are over"
             ),
         }
         if let Err(error) = store.prune_log(now).await {
             warn!(
-                error = &error as &dyn Error,
+                error = %Causes(&error),
                 "cannot remove expired entries of the revocation log"
             );
         }

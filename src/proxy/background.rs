@@ -9,6 +9,7 @@ use tokio::runtime::Handle;
 use tracing::error;
 
 use super::rejection::Rejection;
+use crate::causes::Causes;
 
 /// Runs tasks on the background runtime; cheap to clone.
 #[derive(Clone, Debug)]
@@ -34,7 +35,7 @@ impl Background {
     {
         self.handle.spawn(task).await.map_err(|error| {
             error!(
-                error = &error as &dyn std::error::Error,
+                error = %Causes(&error),
                 "a task of the session store died"
             );
             Rejection::Internal

@@ -20,6 +20,7 @@ use tracing::{debug, warn};
 
 use super::patience::TimedHeads;
 use super::{ClientAddr, Proxy};
+use crate::causes::Causes;
 
 /// Settings of this module.
 #[derive(Clone, Copy, Debug)]
@@ -122,7 +123,7 @@ impl Worker {
             Err(error) => {
                 // Out of file descriptors, or a client that was gone before it was met: neither ends the listener.
                 warn!(
-                    error = &error as &dyn std::error::Error,
+                    error = %Causes(&error),
                     "cannot accept a connection"
                 );
                 tokio::time::sleep(ACCEPT_PAUSE).await;
@@ -181,7 +182,7 @@ async fn serve_connection(
     };
     if let Err(error) = served {
         debug!(
-            error = &error as &dyn std::error::Error,
+            error = %Causes(&error),
             "a client connection ended early"
         );
     }

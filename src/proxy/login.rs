@@ -13,6 +13,7 @@ use super::policy::ForwardPolicy;
 use super::receive::Received;
 use super::rejection::Rejection;
 use super::reply::{Announced, Transport};
+use crate::causes::Causes;
 use crate::identity::UserId;
 use crate::issuer::{IssueError, NewSession, OpenError, SessionClaims, SessionData};
 use crate::secret::from_base64url_any;
@@ -106,7 +107,7 @@ impl Proxy {
                 .await
             {
                 warn!(
-                    error = &error as &dyn std::error::Error,
+                    error = %Causes(&error),
                     "could not write the end of a replaced session yet"
                 );
             }

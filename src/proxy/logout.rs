@@ -14,6 +14,7 @@ use super::policy::{LogoutPolicy, LogoutScope};
 use super::receive::Received;
 use super::rejection::{Rejection, Unproven};
 use super::reply::{Reply, json_reply, redirect_reply};
+use crate::causes::Causes;
 use crate::identity::UserId;
 use crate::session::SessionHandle;
 use crate::store::{Revocation, RevocationReason, StoreError};
@@ -58,7 +59,7 @@ impl Proxy {
                     }),
                     Err(error) => {
                         warn!(
-                            error = &error as &dyn std::error::Error,
+                            error = %Causes(&error),
                             "the application could not be told of a logout; it holds all the same"
                         );
                         own

@@ -9,7 +9,7 @@
 //! ```
 //!
 //! Each stage takes the result of the one before by value, so that a request that was not authenticated cannot be forwarded as
-//! if it had been: the types don't fit. [`Proxy::answer`] is the list of stages; whatever a stage refuses is a [`Rejection`], and
+//! if it had been: the types don't fit. `Proxy::answer` is the list of stages; whatever a stage refuses is a [`Rejection`], and
 //! [`Proxy::handle`] turns it into an answer, a log line and a count.
 //!
 //! One [`Proxy`] serves one worker: a thread with a runtime, a listener and connections to the upstreams of its own. What
@@ -75,6 +75,7 @@ use record::Record;
 use rejection::Unproven;
 use tunnel::{CutReason, TunnelKind};
 
+use crate::causes::Causes;
 use crate::clock::Clock;
 use crate::issuer::Issuer;
 use crate::refresher::Refresher;
@@ -414,19 +415,17 @@ impl Proxy {
         };
         let upstream = hyper::upgrade::on(&mut answered.response);
         let end = end_of_tunnel(stream, self.stop.clone());
-        let worker = self.worker.clone();
         self.tunnels.spawn_local(async move {
             let (client, upstream) = match tokio::try_join!(client, upstream) {
                 Ok(both) => both,
                 Err(error) => {
                     debug!(
-                        error = &error as &dyn std::error::Error,
+                        error = %Causes(&error),
                         "a WebSocket did not come about"
                     );
                     return;
                 }
             };
-            worker.stream_opened();
             let report = tunnel::run(
                 TokioIo::new(client),
                 TokioIo::new(upstream),
@@ -434,7 +433,6 @@ impl Proxy {
                 TunnelKind::WebSocket,
             )
             .await;
-            worker.stream_closed();
             debug!(?report, "a WebSocket ended");
         });
         let headers = answered.response.headers_mut();
@@ -448,12 +446,12 @@ impl Proxy {
     fn reject(&self, rejection: &Rejection, transport: Transport) -> Told {
         if matches!(rejection, Rejection::Internal) {
             error!(
-                error = rejection as &dyn std::error::Error,
+                error = %Causes(rejection),
                 "request failed"
             );
         } else if rejection.is_operators() {
             warn!(
-                error = rejection as &dyn std::error::Error,
+                error = %Causes(rejection),
                 reason = rejection.reason(),
                 "request failed"
             );

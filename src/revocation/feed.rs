@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 use super::{OnLapse, Pending, Revocations};
+use crate::causes::Causes;
 use crate::clock::BootTime;
 use crate::keys::KeysError;
 use crate::store::{LogRead, LoggedReason, Mark, ReplicaId, StoreError};
@@ -75,7 +76,7 @@ impl Revocations {
             .await
         {
             warn!(
-                error = &error as &dyn std::error::Error,
+                error = %Causes(&error),
                 "could not sign off from the session store; the lease will run out"
             );
         }
@@ -236,7 +237,7 @@ impl<'a> Feed<'a> {
             shared.set.forget(shared.clock.now());
             if let Err(error) = self.reap().await {
                 warn!(
-                    error = &error as &dyn std::error::Error,
+                    error = %Causes(&error),
                     "could not look for replicas that have died"
                 );
             }
@@ -322,7 +323,7 @@ impl<'a> Feed<'a> {
     fn failed(&mut self, error: &RoundError) {
         if !std::mem::replace(&mut self.failing, true) {
             warn!(
-                error = error as &dyn std::error::Error,
+                error = %Causes(error),
                 "cannot follow the revocation log; asking the session store for each request when the lease has run out"
             );
         }

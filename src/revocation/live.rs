@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 use std::hash::BuildHasherDefault;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
@@ -17,6 +17,7 @@ use crate::session::SessionHandle;
 #[derive(Clone, Debug)]
 pub struct LiveStreams {
     shards: Arc<[Mutex<Shard>]>,
+    cut: Arc<AtomicU64>,
 }
 
 type Shard = HashMap<SessionHandle, Vec<(u64, End)>, BuildHasherDefault<HandleHasher>>;
@@ -32,6 +33,7 @@ impl Default for LiveStreams {
     fn default() -> Self {
         Self {
             shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
+            cut: Arc::default(),
         }
     }
 }
@@ -58,7 +60,7 @@ impl LiveStreams {
     pub fn cut(&self, handle: &SessionHandle) -> usize {
         let streams = self.shard(handle).remove(handle).unwrap_or_default();
         streams.iter().for_each(|(_, end)| end.ended.cancel());
-        streams.len()
+        self.count(streams.len())
     }
 
     /// Ends all streams, of whatever session: this replica cannot answer for them any more.
@@ -75,7 +77,17 @@ impl LiveStreams {
                 })
                 .count()
         };
-        self.shards.iter().map(cut).sum()
+        self.count(self.shards.iter().map(cut).sum())
+    }
+
+    /// How many were cut since the start.
+    pub fn cut_so_far(&self) -> u64 {
+        self.cut.load(Ordering::Relaxed)
+    }
+
+    fn count(&self, streams: usize) -> usize {
+        self.cut.fetch_add(streams as u64, Ordering::Relaxed);
+        streams
     }
 
     pub fn len(&self) -> usize {
@@ -156,6 +168,7 @@ mod tests {
         assert!(!other.end.ended.is_cancelled() && !first.has_lapsed());
         assert_eq!(live.len(), 1);
         assert_eq!(live.cut(&alice), 0);
+        assert_eq!(live.cut_so_far(), 2);
     }
 
     #[test]

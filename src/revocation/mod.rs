@@ -1,9 +1,9 @@
 //! How a session ends before its time, and how every replica knows.
 //!
-//! - [`set`]: the revocation set, in memory;
-//! - [`live`]: the open streams of each session;
-//! - [`feed`]: follows the store's log and renews the lease on what it read;
-//! - [`barrier`]: waits until a revocation holds on every replica.
+//! - `set`: the revocation set, in memory;
+//! - `live`: the open streams of each session;
+//! - `feed`: follows the store's log and renews the lease on what it read;
+//! - `barrier`: waits until a revocation holds on every replica.
 //!
 //! [`Revocations`] ties them together. The protocol is small and each of its orders matters: a replica first *writes* its row
 //! and commits, and only then *reads* the log; a revoker first commits its log entry, and only then reads the rows. So of any
@@ -325,6 +325,11 @@ impl Revocations {
 
     pub fn live_streams(&self) -> usize {
         self.shared.live.len()
+    }
+
+    /// Streams that were cut since the start.
+    pub fn streams_cut(&self) -> u64 {
+        self.shared.live.cut_so_far()
     }
 
     fn deadline(&self) -> BootTime {

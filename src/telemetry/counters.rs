@@ -44,15 +44,6 @@ impl WorkerMetrics {
     pub fn connection_closed(&self) {
         self.0.connections.close();
     }
-
-    /// A live stream began: an upgraded connection, an event stream, a download that lasts.
-    pub fn stream_opened(&self) {
-        self.0.streams.open();
-    }
-
-    pub fn stream_closed(&self) {
-        self.0.streams.close();
-    }
 }
 
 impl fmt::Debug for WorkerMetrics {
@@ -67,7 +58,6 @@ pub(super) struct Shard {
     /// By route; the last is for requests without one.
     routes: Box<[RouteCounters]>,
     pub(super) connections: Level,
-    pub(super) streams: Level,
 }
 
 impl Shard {
@@ -75,7 +65,6 @@ impl Shard {
         Self {
             routes: (0..=routes).map(|_| RouteCounters::new()).collect(),
             connections: Level::default(),
-            streams: Level::default(),
         }
     }
 

@@ -106,11 +106,6 @@ impl Metrics {
         count(&self.0.sessions.revoked, ("reason", reason), sessions);
     }
 
-    /// Live streams were cut because their session ended or the lease lapsed.
-    pub fn streams_cut(&self, streams: u64) {
-        self.0.sessions.streams_cut.inc_by(streams);
-    }
-
     /// The store did not do what it was asked for.
     pub fn store_error(&self, operation: &'static str) {
         count(&self.0.sessions.store_errors, ("operation", operation), 1);
@@ -161,6 +156,10 @@ pub struct RevocationGauges {
     pub set_size: u64,
     /// The last sequence that is in it.
     pub sequence_applied: u64,
+    /// Open streams that would be cut if their session ended.
+    pub live_streams: u64,
+    /// Streams cut since the start.
+    pub streams_cut: u64,
     /// Until the deadline; zero when it has passed.
     pub lease_remaining: Duration,
     /// Since the last proof that the set was up to date, if there was one.
@@ -173,7 +172,6 @@ struct SessionMetrics {
     refreshed: Labelled,
     refresh_refused: Labelled,
     revoked: Labelled,
-    streams_cut: Counter,
     store_errors: Labelled,
     acknowledge: Histogram,
 }
@@ -185,7 +183,6 @@ impl SessionMetrics {
             refreshed: Labelled::default(),
             refresh_refused: Labelled::default(),
             revoked: Labelled::default(),
-            streams_cut: Counter::default(),
             store_errors: Labelled::default(),
             acknowledge: Histogram::new(ACKNOWLEDGE_BOUNDS),
         };
@@ -208,11 +205,6 @@ impl SessionMetrics {
             "sessions_revoked",
             "Sessions ended before their time",
             metrics.revoked.clone(),
-        );
-        registry.register(
-            "streams_cut",
-            "Live streams cut",
-            metrics.streams_cut.clone(),
         );
         registry.register(
             "store_errors",

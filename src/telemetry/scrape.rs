@@ -113,18 +113,11 @@ impl Counted {
     }
 
     fn encode_levels(&self, encoder: &mut DescriptorEncoder) -> fmt::Result {
-        let shards = self.shards.iter();
         encode_gauge(
             encoder,
             "connections",
             "Open connections from clients.",
-            Level::sum(shards.clone().map(|shard| &shard.connections)),
-        )?;
-        encode_gauge(
-            encoder,
-            "live_streams",
-            "Open streams that would be cut if their session ended.",
-            Level::sum(shards.map(|shard| &shard.streams)),
+            Level::sum(self.shards.iter().map(|shard| &shard.connections)),
         )
     }
 
@@ -144,6 +137,18 @@ impl Counted {
             "revocation_sequence_applied",
             "The last sequence of the revocation log that this replica knows.",
             gauges.sequence_applied,
+        )?;
+        encode_gauge(
+            encoder,
+            "live_streams",
+            "Open streams that would be cut if their session ended.",
+            gauges.live_streams,
+        )?;
+        encode_counter(
+            encoder,
+            "streams_cut",
+            "Streams cut because their session ended or the lease lapsed.",
+            gauges.streams_cut,
         )?;
         encode_seconds(
             encoder,
@@ -165,13 +170,12 @@ impl Counted {
         let Some(dropped) = self.dropped_log_lines.get() else {
             return Ok(());
         };
-        let counter = ConstCounter::new(dropped());
-        counter.encode(encoder.encode_descriptor(
+        encode_counter(
+            encoder,
             "log_lines_dropped",
             "Log lines that nobody took off fast enough.",
-            None,
-            MetricType::Counter,
-        )?)
+            dropped(),
+        )
     }
 }
 
@@ -189,6 +193,16 @@ impl fmt::Debug for Counted {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Counted")
     }
+}
+
+fn encode_counter(
+    encoder: &mut DescriptorEncoder,
+    name: &str,
+    help: &str,
+    value: u64,
+) -> fmt::Result {
+    let counter = ConstCounter::new(value);
+    counter.encode(encoder.encode_descriptor(name, help, None, MetricType::Counter)?)
 }
 
 fn encode_histograms(

@@ -127,13 +127,10 @@ fn what_is_open_is_what_was_opened_and_not_closed() {
     one.connection_opened();
     other.connection_opened();
     one.connection_closed();
-    other.stream_opened();
-    let samples = scrape(&metrics);
-    assert_eq!(samples["portcullis_connections"], 2.0);
-    assert_eq!(samples["portcullis_live_streams"], 1.0);
+    assert_eq!(scrape(&metrics)["portcullis_connections"], 2.0);
 
-    other.stream_closed();
-    assert_eq!(scrape(&metrics)["portcullis_live_streams"], 0.0);
+    other.connection_closed();
+    assert_eq!(scrape(&metrics)["portcullis_connections"], 1.0);
 }
 
 #[test]
@@ -145,7 +142,6 @@ fn what_happens_to_sessions_is_counted() {
     metrics.session_refreshed(RefreshKind::Repeated);
     metrics.refresh_refused("reuse");
     metrics.sessions_revoked("logout", 3);
-    metrics.streams_cut(2);
     metrics.store_error("revoke");
     metrics.logout_acknowledged(Duration::from_millis(40));
     let samples = scrape(&metrics);
@@ -155,7 +151,6 @@ fn what_happens_to_sessions_is_counted() {
         (r#"sessions_refreshed_total{kind="repeated"}"#, 2.0),
         (r#"refreshes_refused_total{reason="reuse"}"#, 1.0),
         (r#"sessions_revoked_total{reason="logout"}"#, 3.0),
-        ("streams_cut_total", 2.0),
         (r#"store_errors_total{operation="revoke"}"#, 1.0),
         (r#"acknowledge_seconds_bucket{le="0.025"}"#, 0.0),
         (r#"acknowledge_seconds_bucket{le="0.05"}"#, 1.0),
@@ -172,6 +167,8 @@ fn the_feed_is_asked_at_each_scrape() {
     metrics.observe(|| RevocationGauges {
         set_size: 7,
         sequence_applied: 42,
+        live_streams: 3,
+        streams_cut: 11,
         lease_remaining: Duration::from_millis(2500),
         proof_age: Some(Duration::from_millis(500)),
     });
@@ -180,6 +177,8 @@ fn the_feed_is_asked_at_each_scrape() {
     for (series, value) in [
         ("revocation_set_size", 7.0),
         ("revocation_sequence_applied", 42.0),
+        ("live_streams", 3.0),
+        ("streams_cut_total", 11.0),
         ("lease_remaining_seconds", 2.5),
         ("lease_proof_age_seconds", 0.5),
         ("log_lines_dropped_total", 9.0),
