@@ -269,6 +269,7 @@ impl<'a> Feed<'a> {
         );
         shared.has_pending.store(false, Ordering::Release);
         let now = shared.clock.now();
+        let mut wrote_something = false;
         for owed in pending {
             let written = match &owed {
                 Pending::Session(handle, reason) => {
@@ -277,14 +278,20 @@ impl<'a> Feed<'a> {
                 Pending::User(user, reason) => shared.store.revoke_user(user, *reason, now).await,
             };
             match written {
-                Ok(revocation) => info!(
-                    sequence = revocation.sequence.as_u64(),
-                    "wrote a revocation that was owed to the session store"
-                ),
+                Ok(revocation) => {
+                    wrote_something = true;
+                    info!(
+                        sequence = revocation.sequence.as_u64(),
+                        "wrote a revocation that was owed to the session store"
+                    );
+                }
                 Err(_) => self.revocations.owe([owed]),
             }
         }
-        shared.wake.notify_one();
+        // Else the next try waits for the next poll: a store that refuses at once would be asked without a pause.
+        if wrote_something {
+            shared.wake.notify_one();
+        }
     }
 
     /// Removes the rows of replicas that have not renewed for two leases, by beats that were seen, never by a wall clock.
