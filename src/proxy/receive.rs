@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use http::header::{HOST, HeaderMap, TRANSFER_ENCODING};
+use http::header::{COOKIE, HOST, HeaderMap, TRANSFER_ENCODING};
 use http::{HeaderValue, Method, Request, Uri, Version};
 use hyper::body::Incoming;
 
@@ -59,6 +59,7 @@ impl Received {
 pub fn receive(request: Request<Incoming>, client: ClientAddr) -> Result<Received, Rejection> {
     check_method(request.method())?;
     check_framing(request.headers())?;
+    check_cookies(request.headers())?;
     let host = host(&request)?;
     let path = CanonicalPath::parse_uri(request.uri())?;
     Ok(Received {
@@ -97,6 +98,24 @@ fn check_framing(headers: &HeaderMap) -> Result<(), Rejection> {
     }
 }
 
+/// Parsers have limits of their own and drop what is beyond them, each something else: who sends more cookies than any browser
+/// does could have the gateway read one session and the application another. Only what is long enough is counted, so that
+/// ordinary requests pay for a sum.
+fn check_cookies(headers: &HeaderMap) -> Result<(), Rejection> {
+    let lines = || headers.get_all(COOKIE).iter();
+    let length: usize = lines().map(|line| line.len() + SEPARATOR).sum();
+    if length <= MAX_COOKIES * SHORTEST_COOKIE {
+        return Ok(());
+    }
+    let cookies: usize = lines()
+        .map(|line| line.as_bytes().split(|byte| *byte == b';').count())
+        .sum();
+    if cookies > MAX_COOKIES {
+        return Err(Rejection::TooManyCookies);
+    }
+    Ok(())
+}
+
 /// RFC 9112 section 3.2: exactly one `Host`, and the target's own authority, if it names one, is the same.
 fn host(request: &Request<Incoming>) -> Result<HeaderValue, Rejection> {
     let mut hosts = request.headers().get_all(HOST).iter();
@@ -130,6 +149,13 @@ fn is_authority(host: &[u8]) -> bool {
             .iter()
             .all(|byte| byte.is_ascii_alphanumeric() || b"-._~:[]".contains(byte))
 }
+
+/// In all `Cookie` headers of a request. Browsers keep about 180 for a site.
+const MAX_COOKIES: usize = 256;
+
+/// `a=` and what separates it from the next: 768 bytes hold no more than [`MAX_COOKIES`] that have a name.
+const SHORTEST_COOKIE: usize = 3;
+const SEPARATOR: usize = 1;
 
 /// A DNS name has at most 253 characters, a port six more.
 const MAX_HOST: usize = 259;

@@ -19,6 +19,8 @@ pub enum Rejection {
     Malformed(#[from] Malformed),
     #[error("path or query is too long")]
     TooLong,
+    #[error("request has too many cookies")]
+    TooManyCookies,
     #[error("method is not allowed here")]
     MethodNotAllowed { allow: Option<HeaderValue> },
     #[error("a session is required")]
@@ -93,6 +95,7 @@ impl Rejection {
         match self {
             Self::Malformed(_) => StatusCode::BAD_REQUEST,
             Self::TooLong => StatusCode::URI_TOO_LONG,
+            Self::TooManyCookies => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             Self::MethodNotAllowed { .. } => StatusCode::METHOD_NOT_ALLOWED,
             Self::Unauthenticated { login: Some(_), .. } => StatusCode::SEE_OTHER,
             Self::Unauthenticated { login: None, .. } => StatusCode::UNAUTHORIZED,
@@ -114,6 +117,7 @@ impl Rejection {
         match self {
             Self::Malformed(malformed) => malformed.to_string(),
             Self::TooLong => "path or query is too long".into(),
+            Self::TooManyCookies => "too many cookies".into(),
             Self::MethodNotAllowed { .. } => "method not allowed".into(),
             Self::Unauthenticated {
                 why: Unproven::NoSession | Unproven::AntiCsrf,
@@ -151,6 +155,7 @@ impl Rejection {
         match self {
             Self::Malformed(_) => "malformed_request",
             Self::TooLong => "path_too_long",
+            Self::TooManyCookies => "too_many_cookies",
             Self::MethodNotAllowed { .. } => "method_not_allowed",
             Self::Unauthenticated {
                 why: Unproven::NoSession,
@@ -234,6 +239,7 @@ fn upstream_status(error: &UpstreamError) -> StatusCode {
 pub const REASONS: &[&str] = &[
     "malformed_request",
     "path_too_long",
+    "too_many_cookies",
     "method_not_allowed",
     "no_session",
     "session_over",

@@ -311,7 +311,7 @@ impl Teller {
         }
         match rejection {
             // What follows on a connection is worth nothing once a request on it could not be read for certain.
-            Rejection::Malformed(_) | Rejection::TooLong => {
+            Rejection::Malformed(_) | Rejection::TooLong | Rejection::TooManyCookies => {
                 headers.insert(CONNECTION, HeaderValue::from_static("close"));
             }
             Rejection::Unauthenticated {

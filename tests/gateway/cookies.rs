@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::support::{Browser, World};
+use crate::support::{Browser, World, wire};
 
 /// T059.
 #[test]
@@ -166,6 +166,37 @@ fn a_head_that_is_too_large_is_refused_and_the_connection_closed() {
         assert!(connection.is_closed());
     }
     assert!(world.app.seen().is_empty());
+}
+
+/// T063: cookies that are small, but many, in one header or in several.
+#[test]
+fn more_cookies_than_any_browser_sends_are_refused_and_the_connection_closed() {
+    let world = World::new();
+    let gateway = world.replica();
+    let alice = Browser::logged_in(&gateway, "alice");
+    let own = format!("sAccessToken={}", alice.access());
+    let cookies = |count: usize| vec!["a="; count].join(";");
+    let (few, half, most) = (cookies(1), cookies(128), cookies(255));
+    for lines in [
+        &[&*own, &*most, &*few][..],
+        &[&*own, &*half, &*half],
+        &[&*cookies(257)],
+        &[&*cookies(500)],
+    ] {
+        let headers: Vec<(&str, &str)> = lines.iter().map(|line| ("Cookie", *line)).collect();
+        for target in ["/app", "/public/a"] {
+            let mut connection = gateway.connect();
+            connection.send(&wire::request("GET", target, &headers, ""));
+            let answer = connection.answer();
+            answer.assert_refused(431, "too many cookies");
+            assert!(connection.is_closed());
+        }
+    }
+    let seen = world.app.seen();
+    assert!(seen.iter().all(|seen| seen.path() == "/login"));
+    let headers = [("Cookie", &*own), ("Cookie", &*most)];
+    gateway.send("GET", "/app", &headers, "").assert_served();
+    assert_eq!(world.app.last().user(), Some("alice"));
 }
 
 /// P13: decoded once.

@@ -143,6 +143,10 @@ fn cookies_beyond_the_limits() {
         ("16 KiB", format!("cookie: a={large}\r\n")),
         ("101 lines", lines),
         (
+            "500 small cookies",
+            format!("cookie: {}\r\n", "a=b; ".repeat(500)),
+        ),
+        (
             "500 cookies",
             format!(
                 "cookie: {}\r\n",
