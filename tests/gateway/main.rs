@@ -18,6 +18,7 @@ mod metrics_and_logs;
 mod paths;
 mod protocol;
 mod redirects;
+mod reference_library;
 mod refresh;
 mod replicas;
 mod session_control;
