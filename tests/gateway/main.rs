@@ -6,6 +6,7 @@
 )]
 
 mod assertion;
+mod check;
 mod cookies;
 mod cross_site;
 mod expiry;
