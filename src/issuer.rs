@@ -74,6 +74,10 @@ impl SessionClaims {
             serde_json::from_slice(json).map_err(|_| InvalidSessionJson::NotAnObject)?;
         Ok(Self(serde_json::Value::Object(object).to_string()))
     }
+
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
 }
 
 /// JSON that stays in the store.
@@ -128,6 +132,8 @@ pub struct Issued {
     pub access_expires_at: Timestamp,
     /// When the session is over unless it is refreshed: the cookies' expiry.
     pub session_expires_at: Timestamp,
+    /// Of the claims in the access token.
+    pub claims_version: u32,
     /// Differs each time that tokens are made; tells the browser SDKs that they were.
     pub mark: String,
 }
@@ -145,6 +151,8 @@ pub struct Opened {
 pub enum OpenError {
     #[error("all sessions of the user were revoked while the login was under way")]
     Overtaken,
+    #[error("the user is disabled")]
+    Disabled,
     #[error(transparent)]
     Failed(#[from] IssueError),
 }
@@ -309,6 +317,7 @@ impl Issuer {
             lineage,
             refresh_hash: self.refresh_keys.hash(&refresh),
             claims: new.claims.0,
+            claims_version: 0,
             data: new.data.0,
             created_at: now,
             last_seen_at: now,
@@ -324,6 +333,7 @@ impl Issuer {
         match outcome {
             OpenOutcome::Opened { replaced } => Ok(Opened { issued, replaced }),
             OpenOutcome::Overtaken => Err(OpenError::Overtaken),
+            OpenOutcome::Disabled => Err(OpenError::Disabled),
         }
     }
 
@@ -374,7 +384,7 @@ impl Issuer {
         Err(RefreshError::Failed(IssueError::Contended))
     }
 
-    /// `None` if another exchange was first, or the session has gone meanwhile.
+    /// `None` if another exchange was first, or the session has gone or got other claims meanwhile.
     async fn rotate(
         &self,
         session: &Session,
@@ -389,6 +399,7 @@ impl Issuer {
         let rotation = Rotation {
             handle: session.handle,
             from_generation: token.generation(),
+            claims_version: session.claims_version,
             to: lineage,
             refresh_hash: self.refresh_keys.hash(&successor),
             access_expires_at: self.access_expiry(&lineage, now),
@@ -420,7 +431,12 @@ impl Issuer {
         let access_expires_at = self.access_expiry(&session.lineage, now);
         if !self
             .store
-            .extend(session.handle, access_expires_at, now)
+            .extend(
+                session.handle,
+                session.claims_version,
+                access_expires_at,
+                now,
+            )
             .await?
         {
             return Ok(None);
@@ -446,6 +462,7 @@ impl Issuer {
             generation: refresh.generation(),
             issued_at: now,
             expires_at: access_expires_at,
+            claims_version: session.claims_version,
             session_claims: &session.claims,
         };
         let keys = self.keys.loaded();
@@ -458,6 +475,7 @@ impl Issuer {
             anti_csrf: self.anti_csrf.token(session.handle),
             access_expires_at,
             session_expires_at: lineage.idle_expires_at,
+            claims_version: session.claims_version,
             mark: base64url(&random_bytes::<16>()),
         })
     }

@@ -111,9 +111,22 @@ impl Refresher {
         {
             return Err(NotRefreshed::TooOften);
         }
-        match self.exchange(token).await {
-            // An exchange that is shared may be older than the end of its session.
-            Ok(_) if self.revocations.verdict(&handle) == Verdict::Revoked => {
+        // An exchange that is shared may be older than the end of its session, or than its claims.
+        let verdict = |exchange: &Exchange| {
+            let version = exchange.issued.claims_version;
+            self.revocations.verdict(&handle, version)
+        };
+        let mut exchanged = self.exchange(&token).await;
+        if exchanged
+            .as_ref()
+            .is_ok_and(|exchange| verdict(exchange) == Verdict::Outdated)
+        {
+            let key = (handle, token.generation());
+            self.recent.invalidate(&key).await;
+            exchanged = self.exchange(&token).await;
+        }
+        match exchanged {
+            Ok(exchange) if verdict(&exchange) == Verdict::Revoked => {
                 Err(NotRefreshed::Over(Ended::Gone))
             }
             Ok(exchange) => Ok(exchange),
@@ -121,7 +134,7 @@ impl Refresher {
         }
     }
 
-    async fn exchange(&self, token: RefreshToken) -> Result<Exchange, Arc<RefreshError>> {
+    async fn exchange(&self, token: &RefreshToken) -> Result<Exchange, Arc<RefreshError>> {
         let key = (token.handle(), token.generation());
         let now = self.clock.now();
         if let Some(recent) = self.recent.get(&key).await
@@ -136,7 +149,7 @@ impl Refresher {
                 .trust_keys()
                 .await
                 .map_err(IssueError::from)?;
-            let Refreshed { issued, repeated } = self.issuer.refresh(&token).await?;
+            let Refreshed { issued, repeated } = self.issuer.refresh(token).await?;
             if !repeated {
                 self.rotations.count(token.handle(), self.clock.boot());
             }

@@ -1,39 +1,49 @@
-//! What the private listener answers: health, metrics, and problems (RFC 9457).
+//! What the private listener answers: to anyone health and metrics, to who shows the token the API.
 
 use bytes::Bytes;
-use http::header::{
-    ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderMap, HeaderValue, X_CONTENT_TYPE_OPTIONS,
-};
-use http::{Method, Response, StatusCode, Uri};
+use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue, X_CONTENT_TYPE_OPTIONS};
+use http::{Method, Request, Response, StatusCode};
+use http_body::Body;
 use http_body_util::Full;
 use serde::Serialize;
 
 use super::guard::{self, Refusal};
 use super::listener::AdminState;
+use super::problem::{Code, Problem};
 use crate::telemetry;
 
 pub(super) type Answer = Response<Full<Bytes>>;
 
-/// The answer to a request, by its head; no path takes a body.
-pub(super) fn answer(
-    method: &Method,
-    uri: &Uri,
-    headers: &HeaderMap,
-    state: &AdminState,
-) -> Answer {
-    if let Err(refusal) = guard::check(uri, headers, &state.host_names) {
-        return refused(refusal);
-    }
-    let page: fn(&AdminState) -> Answer = match uri.path() {
+/// The answer to a request, whatever it is.
+pub(super) async fn answer<B>(request: Request<B>, state: &AdminState) -> Answer
+where
+    B: Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    let decided = match open_page(&request, state) {
+        Ok(Some(answer)) => Ok(answer),
+        Ok(None) => match &state.api {
+            Some(api) => api.answer(request).await,
+            None => Err(Code::NotFound.says(NOTHING_HERE)),
+        },
+        Err(problem) => Err(problem),
+    };
+    decided.unwrap_or_else(Problem::into_answer)
+}
+
+/// What needs no token.
+fn open_page<B>(request: &Request<B>, state: &AdminState) -> Result<Option<Answer>, Problem> {
+    guard::check(request.uri(), request.headers(), &state.host_names).map_err(refused)?;
+    let page: fn(&AdminState) -> Answer = match request.uri().path() {
         "/livez" => live,
         "/readyz" => ready,
         "/metrics" => metrics,
-        _ => return problem(StatusCode::NOT_FOUND, "there is nothing at this path"),
+        _ => return Ok(None),
     };
-    if !matches!(*method, Method::GET | Method::HEAD) {
-        return wrong_method();
+    if !matches!(*request.method(), Method::GET | Method::HEAD) {
+        return Err(Problem::method_not_allowed(&[&Method::GET]));
     }
-    page(state)
+    Ok(Some(page(state)))
 }
 
 fn live(_: &AdminState) -> Answer {
@@ -49,7 +59,7 @@ fn ready(state: &AdminState) -> Answer {
     };
     json(
         status,
-        "application/json",
+        JSON,
         &ReadyBody {
             status: text,
             reasons,
@@ -71,60 +81,28 @@ fn metrics(state: &AdminState) -> Answer {
     )
 }
 
-fn refused(refusal: Refusal) -> Answer {
-    let (status, detail) = match refusal {
-        Refusal::BadHost => (
-            StatusCode::BAD_REQUEST,
-            "send one Host header with a valid host",
-        ),
-        Refusal::ForeignHost => (
-            StatusCode::MISDIRECTED_REQUEST,
+fn refused(refusal: Refusal) -> Problem {
+    match refusal {
+        Refusal::BadHost => Code::InvalidHost.says("send one Host header with a valid host"),
+        Refusal::ForeignHost => Code::ForeignHost.says(
             "call this listener by its address, localhost, or a host name that its configuration allows",
         ),
-        Refusal::ForeignOrigin => (
-            StatusCode::FORBIDDEN,
-            "pages of other origins may not call this listener",
-        ),
-    };
-    problem(status, detail)
+        Refusal::ForeignOrigin => {
+            Code::ForeignOrigin.says("pages of other origins may not call this listener")
+        }
+    }
 }
 
-fn wrong_method() -> Answer {
-    let mut answer = problem(StatusCode::METHOD_NOT_ALLOWED, "use GET or HEAD");
-    answer
-        .headers_mut()
-        .insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
-    answer
-}
-
-/// RFC 9457; with type `about:blank` the title is the status's own phrase.
-fn problem(status: StatusCode, detail: &'static str) -> Answer {
-    json(
-        status,
-        "application/problem+json",
-        &Problem {
-            r#type: "about:blank",
-            title: status.canonical_reason().unwrap_or_default(),
-            status: status.as_u16(),
-            detail,
-        },
-    )
-}
-
-#[derive(Serialize)]
-struct Problem {
-    r#type: &'static str,
-    title: &'static str,
-    status: u16,
-    detail: &'static str,
-}
-
-fn json(status: StatusCode, content_type: &'static str, body: &impl Serialize) -> Answer {
+pub(super) fn json(
+    status: StatusCode,
+    content_type: &'static str,
+    body: &impl Serialize,
+) -> Answer {
     let text = serde_json::to_string(body).expect("structs of texts and numbers are JSON");
     with_type(status, content_type, text)
 }
 
-fn with_type(status: StatusCode, content_type: &'static str, body: String) -> Answer {
+pub(super) fn with_type(status: StatusCode, content_type: &'static str, body: String) -> Answer {
     let mut answer = Response::new(Full::new(Bytes::from(body)));
     *answer.status_mut() = status;
     let headers = answer.headers_mut();
@@ -133,3 +111,6 @@ fn with_type(status: StatusCode, content_type: &'static str, body: String) -> An
     headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     answer
 }
+
+pub(super) const JSON: &str = "application/json";
+pub(super) const NOTHING_HERE: &str = "there is nothing at this path";

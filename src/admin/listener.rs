@@ -3,23 +3,26 @@
 use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use hyper::Request;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use hyper::{Request, Response};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::Semaphore;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::answers;
+use super::api::{Api, CALL_LIMIT};
 use super::readiness::Readiness;
+use super::socket::{Connection, Listener};
 use crate::telemetry::Metrics;
 
 /// What the private listener shows.
@@ -29,28 +32,31 @@ pub struct AdminState {
     pub readiness: Readiness,
     /// Names under which the listener may be called, besides `localhost` and any address; without port.
     pub host_names: Vec<String>,
+    /// For who shows its token; `None`: there is nothing.
+    pub api: Option<Api>,
 }
 
 /// The private listener, bound and not yet serving: a port that is taken is known before anything else begins.
 #[derive(Debug)]
 pub struct AdminListener {
-    listener: TcpListener,
-    local_addr: SocketAddr,
+    listener: Listener,
 }
 
 impl AdminListener {
     pub async fn bind(addr: SocketAddr) -> io::Result<Self> {
-        let listener = TcpListener::bind(addr).await?;
-        let local_addr = listener.local_addr()?;
-        Ok(Self {
-            listener,
-            local_addr,
-        })
+        let listener = Listener::tcp(addr).await?;
+        Ok(Self { listener })
     }
 
-    /// Where it listens; the port is the one that was given, or chosen if that was 0.
-    pub fn local_addr(&self) -> SocketAddr {
-        self.local_addr
+    /// A socket file, for its owner alone. One that a process left behind is replaced.
+    pub async fn bind_unix(path: &Path) -> io::Result<Self> {
+        let listener = Listener::unix(path)?;
+        Ok(Self { listener })
+    }
+
+    /// The TCP address, with the port that was given, or chosen if that was 0.
+    pub fn local_addr(&self) -> Option<SocketAddr> {
+        self.listener.local_addr()
     }
 
     /// Serves until `shutdown`, then lets what runs finish, for a moment.
@@ -64,9 +70,12 @@ impl AdminListener {
             let Some(Ok(slot)) = shutdown.run_until_cancelled(acquire).await else {
                 break;
             };
-            let connection = serve_connection(stream, state.clone(), shutdown.clone());
+            let (state, shutdown) = (state.clone(), shutdown.clone());
             connections.spawn(async move {
-                connection.await;
+                match stream {
+                    Connection::Tcp(stream) => serve_connection(stream, state, shutdown).await,
+                    Connection::Unix(stream) => serve_connection(stream, state, shutdown).await,
+                }
                 drop(slot);
             });
         }
@@ -75,10 +84,10 @@ impl AdminListener {
         connections.wait().await;
     }
 
-    async fn accept(&self) -> TcpStream {
+    async fn accept(&self) -> Connection {
         loop {
             match self.listener.accept().await {
-                Ok((stream, _)) => return stream,
+                Ok(connection) => return connection,
                 Err(error) => {
                     // Out of file descriptors, or a client that was gone before it was accepted: both pass.
                     tracing::warn!(%error, "cannot accept a connection to the admin listener");
@@ -89,10 +98,14 @@ impl AdminListener {
     }
 }
 
-async fn serve_connection(stream: TcpStream, state: Arc<AdminState>, shutdown: CancellationToken) {
+async fn serve_connection(
+    stream: impl AsyncRead + AsyncWrite + Unpin,
+    state: Arc<AdminState>,
+    shutdown: CancellationToken,
+) {
     let service = service_fn(|request: Request<Incoming>| {
-        let answer = answers::answer(request.method(), request.uri(), request.headers(), &state);
-        std::future::ready(Ok::<Response<_>, Infallible>(answer))
+        let state = Arc::clone(&state);
+        async move { Ok::<_, Infallible>(answers::answer(request, &state).await) }
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
@@ -107,6 +120,10 @@ async fn serve_connection(stream: TcpStream, state: Arc<AdminState>, shutdown: C
         () = shutdown.cancelled() => {}
     }
     connection.as_mut().graceful_shutdown();
+    tokio::select! {
+        _ = timeout(CALL_LIMIT, connection.as_mut()) => return,
+        () = shutdown.cancelled() => {}
+    }
     let _ = timeout(LINGER, connection).await;
 }
 
@@ -118,10 +135,10 @@ const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 
 const MAX_HEAD_BYTES: usize = 16 * 1024;
 
-/// A client that reads too slowly gives its slot back, too; one that is honest connects again.
+/// A client that reads too slowly gives its slot back, too, after the call that runs; one that is honest connects again.
 const MAX_AGE: Duration = Duration::from_secs(60);
 
-/// For the answer that is being written when the connection has to end.
+/// For the answer that is being written when the gateway ends.
 const LINGER: Duration = Duration::from_secs(2);
 
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);

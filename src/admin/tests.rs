@@ -28,7 +28,7 @@ struct Admin {
 impl Admin {
     async fn start() -> Self {
         let listener = AdminListener::bind(LOOPBACK).await.unwrap();
-        let addr = listener.local_addr();
+        let addr = listener.local_addr().unwrap();
         let readiness = Readiness::new();
         let metrics = Metrics::new(MetricsSettings {
             routes: vec!["/".into()],
@@ -40,6 +40,7 @@ impl Admin {
             metrics: metrics.clone(),
             readiness: readiness.clone(),
             host_names: vec!["gateway.internal".into()],
+            api: None,
         };
         let shutdown = CancellationToken::new();
         let serving = tokio::spawn(listener.serve(state, shutdown.clone()));
@@ -154,7 +155,7 @@ async fn what_is_not_there_is_a_problem() {
         assert!(reply.has("content-type: application/problem+json"));
         assert_eq!(
             reply.body,
-            r#"{"type":"about:blank","title":"Not Found","status":404,"detail":"there is nothing at this path"}"#
+            r#"{"type":"urn:problem-type:not-found","title":"Not Found","status":404,"code":"not-found","detail":"there is nothing at this path"}"#
         );
     }
     for method in ["POST", "OPTIONS", "DELETE", "TRACE", "get"] {
@@ -283,6 +284,6 @@ async fn serving_ends_though_clients_hold_their_connections() {
 #[tokio::test]
 async fn a_taken_port_is_an_error_at_once() {
     let first = AdminListener::bind(LOOPBACK).await.unwrap();
-    let second = AdminListener::bind(first.local_addr()).await;
+    let second = AdminListener::bind(first.local_addr().unwrap()).await;
     assert_eq!(second.unwrap_err().kind(), std::io::ErrorKind::AddrInUse);
 }

@@ -9,10 +9,11 @@
 //! | `document` | file, environment and flags as one tree |
 //! | `reader`, `kinds` | sections and unknown keys; values by name and kind |
 //! | `values` | what a text can mean: durations, sizes, URLs |
-//! | `settings`, `session`, `upstream` | [`Config`] and its sections |
+//! | `settings`, `admin`, `session`, `upstream` | [`Config`] and its sections |
 //! | `rule_sections`, `rules` | what happens on which path: as written one by one, then as one table |
 //! | `error` | [`ConfigErrors`] |
 
+mod admin;
 mod document;
 mod error;
 mod kinds;
@@ -30,6 +31,7 @@ use std::path::Path;
 use document::Document;
 use reader::{Report, Section};
 
+pub use admin::{Admin, AdminAddress};
 pub use document::QuickFlags;
 pub use error::{ConfigError, ConfigErrors, Origin, Problem};
 pub use reader::KnownKey;

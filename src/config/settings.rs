@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use http::HeaderName;
 
+use super::admin::{Admin, read_admin};
 use super::reader::Section;
 use super::rules::Rules;
 use super::session::{Session, Site, read_session};
@@ -25,8 +26,8 @@ use crate::upstream::UpstreamSettings;
 #[derive(Clone, Debug)]
 pub struct Config {
     pub server: Server,
-    /// Where the admin listener is; `None`: there is none.
-    pub admin: Option<SocketAddr>,
+    /// `None`: there is no private listener.
+    pub admin: Option<Admin>,
     pub store: Store,
     pub session: Session,
     pub cookies: CookieSettings,
@@ -56,7 +57,7 @@ impl Config {
         let upstreams = Upstreams::read(root, short, has_short);
         let rules = Rules::read(root, &upstreams, &session, &cookies.path);
         Self {
-            admin: root.section("admin", |admin| read_admin(admin, &server.listen)),
+            admin: root.section("admin", |admin| read_admin(admin, &server.listen, base)),
             store: root.section("store", |store| Store::read(store, base)),
             revocation: root.section("revocation", |section| {
                 read_revocation(section, session.lifetimes.access)
@@ -155,31 +156,6 @@ impl Limits {
             drain_timeout: section.duration("drain_timeout", "30s", ("0s", "1h")),
         }
     }
-}
-
-fn read_admin(section: &mut Section<'_>, public: &[SocketAddr]) -> Option<SocketAddr> {
-    // What it shows is no secret, but it is nobody else's business.
-    let listen = section.text("listen", "127.0.0.1:9901", |text| match text {
-        "off" => Ok(None),
-        _ => values::socket_address(text)
-            .map(Some)
-            .map_err(|allowed| format!("{allowed}, or \"off\"").into()),
-    });
-    if let Some(address) = listen
-        && address.port() != 0
-        && public.iter().any(|public| shares_port(public, &address))
-    {
-        section.conflict(
-            "listen",
-            "server.listen has this address too: the admin listener is never public",
-        );
-    }
-    listen
-}
-
-fn shares_port(public: &SocketAddr, admin: &SocketAddr) -> bool {
-    let one_is_any = public.ip().is_unspecified() || admin.ip().is_unspecified();
-    public.port() == admin.port() && (one_is_any || public.ip() == admin.ip())
 }
 
 /// Where sessions are kept, and the key that seals what is secret there.

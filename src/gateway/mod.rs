@@ -7,6 +7,7 @@
 //! The end is an order too: not ready any more; stop accepting; finish what runs, within a limit; leave the fleet; close the
 //! store. A replica never serves a request after it has left.
 
+mod admin_token;
 pub mod assemble;
 pub mod key_keeper;
 pub mod master_key;
@@ -14,6 +15,7 @@ mod upkeep;
 
 use std::io;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
@@ -26,10 +28,10 @@ use tokio::task::LocalSet;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
-use crate::admin::{AdminListener, AdminState, Readiness};
+use crate::admin::{AdminListener, AdminState, Api, ApiParts, Readiness};
 use crate::causes::Causes;
 use crate::clock::Clock;
-use crate::config::{Config, StoreLocation};
+use crate::config::{Admin, AdminAddress, Config, StoreLocation};
 use crate::issuer::Issuer;
 use crate::keys::KeysError;
 use crate::proxy::listener::{self, ListenerSettings};
@@ -40,6 +42,7 @@ use crate::store::{SessionStore, StoreError};
 use crate::telemetry::{Metrics, MetricsSettings, RevocationGauges};
 use crate::upstream::{Upstream, UpstreamSettings};
 
+use admin_token::AdminTokenError;
 use key_keeper::KeyKeeper;
 use master_key::MasterKeyError;
 
@@ -54,6 +57,17 @@ pub enum GatewayError {
         #[source]
         cause: io::Error,
     },
+    #[error(
+        "cannot listen on {}: check that its directory exists and is writable, and that nothing else listens there",
+        path.display()
+    )]
+    BindSocketFile {
+        path: PathBuf,
+        #[source]
+        cause: io::Error,
+    },
+    #[error("no usable admin token")]
+    AdminToken(#[from] AdminTokenError),
     #[error("cannot start a runtime")]
     Runtime(#[source] io::Error),
     #[error("cannot open the session store {location}")]
@@ -111,20 +125,41 @@ impl Gateway {
             .enable_all()
             .build()
             .map_err(GatewayError::Runtime)?;
-        let admin = match config.admin {
+        let admin = match &config.admin {
             None => None,
-            Some(address) => Some(
-                background
-                    .block_on(AdminListener::bind(address))
-                    .map_err(|cause| GatewayError::Bind { address, cause })?,
-            ),
+            Some(admin) => Some((background.block_on(bind_admin(admin))?, admin)),
         };
-        let admin_address = admin.as_ref().map(AdminListener::local_addr);
+        let admin_token = config
+            .admin
+            .as_ref()
+            .and_then(|admin| admin.token_file.as_deref())
+            .map(admin_token::read)
+            .transpose()?;
+        let admin_address = admin
+            .as_ref()
+            .and_then(|(listener, _)| listener.local_addr());
         let teller = assemble::teller(config);
         let routes = assemble::routes(config, &teller);
         let parts = background.block_on(build_parts(config, &clock))?;
         let tokens = Tokens::default();
         let (uses, first_uses) = mpsc::channel(FIRST_USES);
+        if config.admin.is_some() && admin_token.is_none() {
+            info!(
+                "the admin API is off: name a file with a token in admin.token_file to switch it on"
+            );
+        }
+        let api = admin_token.map(|token| {
+            Api::new(ApiParts {
+                token,
+                store: parts.store.clone(),
+                issuer: Arc::clone(&parts.issuer),
+                revocations: parts.revocations.clone(),
+                cookies: teller.cookies.clone(),
+                uses: uses.clone(),
+                clock: clock.clone(),
+                metrics: parts.metrics.clone(),
+            })
+        });
         let shared = SharedProxy {
             routes: Arc::new(routes.table),
             default_policy: routes.default_policy,
@@ -157,13 +192,14 @@ impl Gateway {
             clock.clone(),
         ));
         background.spawn(key_keeper(config, &parts, &clock).run());
-        if let Some(admin) = admin {
+        if let Some((listener, admin)) = admin {
             let state = AdminState {
                 metrics: parts.metrics.clone(),
                 readiness: parts.readiness.clone(),
-                host_names: Vec::new(),
+                host_names: admin.host_names.clone(),
+                api,
             };
-            background.spawn(admin.serve(state, tokens.stop_background.clone()));
+            background.spawn(listener.serve(state, tokens.stop_background.clone()));
         }
         let (died, worker_died) = oneshot::channel();
         let workers = start_workers(config, &shared, sockets, &clock, &tokens, died)?;
@@ -185,6 +221,7 @@ impl Gateway {
         &self.addresses
     }
 
+    /// Where the private listener is, if at a TCP address.
     pub fn admin_address(&self) -> Option<SocketAddr> {
         self.admin_address
     }
@@ -316,6 +353,21 @@ fn observe(parts: &Parts) {
             _ => Ok(()),
         }
     });
+}
+
+async fn bind_admin(admin: &Admin) -> Result<AdminListener, GatewayError> {
+    match &admin.listen {
+        AdminAddress::Tcp(address) => {
+            let address = *address;
+            let bound = AdminListener::bind(address).await;
+            bound.map_err(|cause| GatewayError::Bind { address, cause })
+        }
+        AdminAddress::Unix(path) => {
+            let path = path.clone();
+            let bound = AdminListener::bind_unix(&path).await;
+            bound.map_err(|cause| GatewayError::BindSocketFile { path, cause })
+        }
+    }
 }
 
 /// One socket per worker for each address; port 0 is picked once.

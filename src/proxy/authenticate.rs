@@ -25,7 +25,7 @@ use crate::issuer::Issuer;
 use crate::refresher::NotRefreshed;
 use crate::revocation::Verdict;
 use crate::session::{RefreshToken, SessionHandle, VerifiedAccessToken};
-use crate::store::TokenUse;
+use crate::store::{Shown, TokenUse};
 
 /// What the upstream may believe about the caller.
 #[derive(Clone, Debug)]
@@ -319,7 +319,8 @@ impl Proxy {
         }
         Ok(match self.verdict(token, now).await? {
             Verdict::Revoked => Weight::Over,
-            Verdict::KeyDropped => Weight::Nothing,
+            // As if it had expired: a refresh gives a token that holds.
+            Verdict::KeyDropped | Verdict::Outdated => Weight::Nothing,
             _ if !self.issuer.honours(&token.key) => Weight::Nothing,
             Verdict::AskStore | Verdict::Live => Weight::Live,
         })
@@ -330,13 +331,23 @@ impl Proxy {
         token: &VerifiedAccessToken,
         now: Timestamp,
     ) -> Result<Verdict, Rejection> {
-        match self.revocations.verdict(&token.handle) {
+        match self
+            .revocations
+            .verdict(&token.handle, token.claims_version)
+        {
             Verdict::AskStore => {
                 let (revocations, handle, key) =
                     (self.revocations.clone(), token.handle, token.key.clone());
+                let claims_version = token.claims_version;
                 Ok(self
                     .background
-                    .run(async move { revocations.ask_store(handle, Some(&key), now).await })
+                    .run(async move {
+                        let shown = Shown {
+                            key: &key,
+                            claims_version,
+                        };
+                        revocations.ask_store(handle, Some(shown), now).await
+                    })
                     .await??)
             }
             verdict => Ok(verdict),

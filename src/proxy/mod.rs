@@ -79,7 +79,7 @@ use crate::causes::Causes;
 use crate::clock::Clock;
 use crate::issuer::Issuer;
 use crate::refresher::Refresher;
-use crate::revocation::{LiveStream, Revocations, Verdict};
+use crate::revocation::{LiveStream, Revocations};
 use crate::route::{CanonicalPath, RouteTable};
 use crate::store::{RevocationReason, TokenUse};
 use crate::telemetry::{Metrics, Outcome, RequestLine, RouteId, WorkerMetrics};
@@ -283,7 +283,7 @@ impl Proxy {
     /// A session that ended while the application thought about the request gets no answer any more.
     fn still_live(&self, answered: &Answered) -> Result<(), Rejection> {
         match answered.identity.user() {
-            Some(caller) if self.revocations.verdict(&caller.token.handle) == Verdict::Revoked => {
+            Some(caller) if self.revocations.is_revoked(&caller.token.handle) => {
                 Err(Rejection::Unauthenticated {
                     why: Unproven::Over,
                     login: None,

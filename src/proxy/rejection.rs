@@ -45,6 +45,8 @@ pub enum Rejection {
     Upstream(#[from] UpstreamError),
     #[error("the user's sessions were revoked while the login was under way")]
     LoginOvertaken,
+    #[error("the user is disabled")]
+    UserDisabled,
     #[error("upstream's login cannot be used: {0}")]
     LoginUnusable(String),
     #[error("internal error")]
@@ -99,7 +101,7 @@ impl Rejection {
             Self::MethodNotAllowed { .. } => StatusCode::METHOD_NOT_ALLOWED,
             Self::Unauthenticated { login: Some(_), .. } => StatusCode::SEE_OTHER,
             Self::Unauthenticated { login: None, .. } => StatusCode::UNAUTHORIZED,
-            Self::CrossSite => StatusCode::FORBIDDEN,
+            Self::CrossSite | Self::UserDisabled => StatusCode::FORBIDDEN,
             Self::NoSuchSession => StatusCode::NOT_FOUND,
             Self::TooManyRefreshes => StatusCode::TOO_MANY_REQUESTS,
             Self::StoreUnavailable(_) | Self::LogoutNotWritten(_) => {
@@ -145,6 +147,7 @@ impl Rejection {
             }
             Self::Upstream(_) => "the application cannot be reached".into(),
             Self::LoginOvertaken => "log in again: all sessions were ended meanwhile".into(),
+            Self::UserDisabled => "this user cannot log in".into(),
             Self::LoginUnusable(_) => "the application's login cannot be used".into(),
             Self::Internal => "internal error".into(),
         }
@@ -184,6 +187,7 @@ impl Rejection {
             Self::LogoutNotWritten(_) => "logout_not_written",
             Self::Upstream(error) => error.name(),
             Self::LoginOvertaken => "login_overtaken",
+            Self::UserDisabled => "user_disabled",
             Self::LoginUnusable(_) => "login_unusable",
             Self::Internal => "internal",
         }
@@ -258,6 +262,7 @@ pub const REASONS: &[&str] = &[
     "upstream_unexpected_upgrade",
     "request_body",
     "login_overtaken",
+    "user_disabled",
     "login_unusable",
     "internal",
 ];
@@ -288,6 +293,7 @@ impl From<OpenError> for Rejection {
     fn from(error: OpenError) -> Self {
         match error {
             OpenError::Overtaken => Self::LoginOvertaken,
+            OpenError::Disabled => Self::UserDisabled,
             OpenError::Failed(error) => Self::StoreUnavailable(StoreFailure::Issue(error)),
         }
     }

@@ -31,7 +31,7 @@ use super::rejection::Rejection;
 use crate::clock::Timestamp;
 use crate::cookie::SessionCookies;
 use crate::issuer::Issued;
-use crate::revocation::{LiveStream, Revocations, Verdict};
+use crate::revocation::{LiveStream, Revocations};
 use crate::secret::from_base64url_any;
 use crate::session::SessionHandle;
 use crate::upstream::UpstreamBody;
@@ -101,7 +101,7 @@ impl Tie {
         } = self
         {
             let late = std::mem::replace(waited, frame.is_pending());
-            if late && frame.is_ready() && revocations.verdict(handle) == Verdict::Revoked {
+            if late && frame.is_ready() && revocations.is_revoked(handle) {
                 return Poll::Ready(Some(Err(BodyError::SessionEnded)));
             }
         }

@@ -198,11 +198,19 @@ impl<'a> Feed<'a> {
                 shared.deadline.store(0, Ordering::Release);
                 return Err(RoundError::UnknownReason(reason.clone()));
             }
-            if let Some(handle) = entry.handle {
-                shared.set.insert(handle, entry.expires);
+            match (entry.handle, &entry.reason) {
+                (Some(handle), LoggedReason::Claims { version }) => {
+                    shared.set.require(handle, *version, entry.expires);
+                }
+                (Some(handle), _) => shared.set.insert(handle, entry.expires),
+                (None, _) => {}
             }
         }
-        for handle in log.entries.iter().filter_map(|entry| entry.handle) {
+        let ended = log
+            .entries
+            .iter()
+            .filter(|entry| matches!(entry.reason, LoggedReason::Known(_)));
+        for handle in ended.filter_map(|entry| entry.handle) {
             shared.live.cut(&handle);
         }
         Ok(())

@@ -22,14 +22,15 @@ use tokio::sync::{Notify, Semaphore};
 
 pub use feed::RoundError;
 pub use live::{LiveStream, LiveStreams};
-pub use set::RevocationSet;
+pub use set::{Membership, RevocationSet};
 
 use crate::clock::{BootTime, Clock, Timestamp};
 use crate::identity::UserId;
 use crate::keys::{KeysError, SigningKeys};
-use crate::session::{KeyId, SessionHandle};
+use crate::session::SessionHandle;
 use crate::store::{
-    Liveness, ReplicaId, Revocation, RevocationReason, Sequence, SessionStore, StoreError,
+    ClaimsChange, Liveness, ReplicaId, Revocation, RevocationReason, Sequence, SessionStore, Shown,
+    StoreError,
 };
 
 use barrier::Barrier;
@@ -83,6 +84,8 @@ pub enum Verdict {
     Revoked,
     /// The session lives, its token's key does not. Only the store says so: what memory knows of keys is the ring.
     KeyDropped,
+    /// The session lives, but its claims are newer than the token: it is to be treated as an expired one.
+    Outdated,
     /// Memory cannot tell; the store has to.
     AskStore,
 }
@@ -168,28 +171,32 @@ impl Revocations {
 
     /// Decides from memory. The order matters: the deadline first, then the set, so that a deadline that moves in between
     /// moves with the set already complete. For the same reason the ring of keys is asked after this, never before.
-    pub fn verdict(&self, handle: &SessionHandle) -> Verdict {
+    pub fn verdict(&self, handle: &SessionHandle, claims_version: u32) -> Verdict {
         let shared = &*self.shared;
         let trusted = match shared.settings.check {
             Check::Off => return Verdict::Live,
             Check::Database => false,
             Check::Feed => shared.clock.boot() < self.deadline(),
         };
-        if shared.set.contains(handle) {
-            Verdict::Revoked
-        } else if trusted {
-            Verdict::Live
-        } else {
-            Verdict::AskStore
+        match shared.set.look_up(handle, claims_version) {
+            Membership::Revoked => Verdict::Revoked,
+            Membership::Outdated => Verdict::Outdated,
+            Membership::Absent if trusted => Verdict::Live,
+            Membership::Absent => Verdict::AskStore,
         }
     }
 
-    /// Decides by a read of the store, which covers the key that signed the token, if it is a token that was shown. `Err` if it cannot be read, or too many
-    /// are waiting to.
+    /// Whether memory knows that the session has ended.
+    pub fn is_revoked(&self, handle: &SessionHandle) -> bool {
+        self.shared.settings.check != Check::Off && self.shared.set.contains(handle)
+    }
+
+    /// Decides by a read of the store, which covers what the token that was shown says of itself, if it is one. `Err` if it
+    /// cannot be read, or too many are waiting to.
     pub async fn ask_store(
         &self,
         handle: SessionHandle,
-        key: Option<&KeyId>,
+        shown: Option<Shown<'_>>,
         now: Timestamp,
     ) -> Result<Verdict, StoreUnreadable> {
         let _permit = self
@@ -197,11 +204,12 @@ impl Revocations {
             .store_reads
             .try_acquire()
             .map_err(|_| StoreUnreadable::Busy)?;
-        let liveness = self.shared.store.liveness(handle, key, now).await?;
+        let liveness = self.shared.store.liveness(handle, shown, now).await?;
         Ok(match liveness {
             _ if self.shared.set.contains(&handle) => Verdict::Revoked,
             Liveness::Live => Verdict::Live,
             Liveness::KeyDropped => Verdict::KeyDropped,
+            Liveness::Outdated => Verdict::Outdated,
             Liveness::Over => Verdict::Revoked,
         })
     }
@@ -222,8 +230,7 @@ impl Revocations {
     /// Enters a stream of a session that ends with it. `None` if the session has ended already.
     pub fn enter_stream(&self, handle: SessionHandle) -> Option<LiveStream> {
         let stream = self.shared.live.enter(handle);
-        (self.shared.settings.check == Check::Off || !self.shared.set.contains(&handle))
-            .then_some(stream)
+        (!self.is_revoked(&handle)).then_some(stream)
     }
 
     /// What this replica has seen of the log: a login that begins now was not overtaken by anything up to here.
@@ -265,6 +272,40 @@ impl Revocations {
             revocation.inspect_err(|_| self.owe([Pending::User(user.clone(), reason)]))?;
         self.acknowledge(&revocation).await;
         Ok(revocation)
+    }
+
+    /// Revokes all sessions of a user and lets no login open another, in one step. Nothing is owed if it fails: half of it
+    /// would be a surprise.
+    pub async fn disable_user(
+        &self,
+        user: &UserId,
+        reason: RevocationReason,
+    ) -> Result<Revocation, StoreError> {
+        let now = self.shared.clock.now();
+        let revocation = self.shared.store.disable_user(user, reason, now).await?;
+        self.acknowledge(&revocation).await;
+        Ok(revocation)
+    }
+
+    /// Replaces the claims of a session and returns when no access token with older ones is accepted: durable, in this
+    /// replica's set, and known to whom the settings say. `None` if the session is gone.
+    pub async fn replace_claims(
+        &self,
+        handle: SessionHandle,
+        claims: &str,
+    ) -> Result<Option<ClaimsChange>, StoreError> {
+        let shared = &*self.shared;
+        let now = shared.clock.now();
+        let Some(change) = shared.store.replace_claims(handle, claims, now).await? else {
+            return Ok(None);
+        };
+        shared.set.require(handle, change.version, change.expires);
+        self.acknowledge(&Revocation {
+            sequence: change.sequence,
+            ended: Vec::new(),
+        })
+        .await;
+        Ok(Some(change))
     }
 
     /// Makes a revocation that is committed hold, and returns when it does: here at once, then known to whom the settings say.
@@ -317,6 +358,11 @@ impl Revocations {
         let deadline = self.deadline();
         (deadline > BootTime::ZERO)
             .then(|| (self.shared.clock.boot() + self.shared.settings.lease).since(deadline))
+    }
+
+    /// Which of the replicas this is.
+    pub fn replica(&self) -> ReplicaId {
+        self.shared.replica
     }
 
     pub fn set_len(&self) -> usize {

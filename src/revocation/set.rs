@@ -1,5 +1,8 @@
 //! The revocation set: the handles that are revoked and whose access tokens could still be unexpired.
 //!
+//! A session whose claims have changed is in it too, with the least version of them that is still accepted; of a revoked one
+//! none is. So one lookup answers both questions.
+//!
 //! Asked on every request, so it is sharded by the handle's own random bits: a lookup takes one uncontended read lock and
 //! hashes nothing. Nothing is evicted for size; an entry goes when no access token of its session can be accepted any more,
 //! by the same wall clock that checks expiry. Should that clock be turned back, [`RevocationSet::not_before`] keeps expired
@@ -20,8 +23,28 @@ pub struct RevocationSet {
     forgotten_until: AtomicI64,
 }
 
-/// Handle → when its last access token expires, in seconds since the epoch.
-type Shard = HashMap<SessionHandle, u32, BuildHasherDefault<HandleHasher>>;
+type Shard = HashMap<SessionHandle, Entry, BuildHasherDefault<HandleHasher>>;
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Entry {
+    /// When the last access token that it refuses expires, in seconds since the epoch.
+    expires: u32,
+    /// The least version of the claims that is accepted.
+    least_version: u32,
+}
+
+/// No version of the claims is: the session is revoked.
+const NONE: u32 = u32::MAX;
+
+/// What the set says of a token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Membership {
+    /// Nothing against it.
+    Absent,
+    /// The session's claims are newer than the token.
+    Outdated,
+    Revoked,
+}
 
 impl Default for RevocationSet {
     fn default() -> Self {
@@ -33,19 +56,36 @@ impl Default for RevocationSet {
 }
 
 impl RevocationSet {
+    /// Whether the session is revoked.
     pub fn contains(&self, handle: &SessionHandle) -> bool {
-        self.read(handle).contains_key(handle)
+        self.look_up(handle, NONE - 1) == Membership::Revoked
     }
 
-    /// Remembers `handle` until `expires`; never shortens what it knows.
+    /// Looks up a token of the session with claims of this version.
+    pub fn look_up(&self, handle: &SessionHandle, claims_version: u32) -> Membership {
+        match self.read(handle).get(handle) {
+            None => Membership::Absent,
+            Some(entry) if entry.least_version == NONE => Membership::Revoked,
+            Some(entry) if claims_version < entry.least_version => Membership::Outdated,
+            Some(_) => Membership::Absent,
+        }
+    }
+
+    /// Remembers that `handle` is revoked until `expires`; never shortens what it knows.
     pub fn insert(&self, handle: SessionHandle, expires: Timestamp) {
+        self.require(handle, NONE, expires);
+    }
+
+    /// Remembers until `expires` that claims older than `version` are not accepted; never takes back what it knows.
+    pub fn require(&self, handle: SessionHandle, version: u32, expires: Timestamp) {
         // Rounded up: rather a second too long.
         let expires = u32::try_from(expires.as_secs().saturating_add(1)).unwrap_or(u32::MAX);
         let mut shard = self.shards[shard_of(&handle)]
             .write()
             .unwrap_or_else(PoisonError::into_inner);
-        let known = shard.entry(handle).or_insert(expires);
-        *known = expires.max(*known);
+        let known = shard.entry(handle).or_default();
+        known.expires = known.expires.max(expires);
+        known.least_version = known.least_version.max(version);
     }
 
     /// Drops what has expired before `now`.
@@ -54,7 +94,7 @@ impl RevocationSet {
             .fetch_max(now.as_millis(), Ordering::AcqRel);
         for shard in &self.shards {
             let mut shard = shard.write().unwrap_or_else(PoisonError::into_inner);
-            shard.retain(|_, expires| Timestamp::from_secs(i64::from(*expires)) > now);
+            shard.retain(|_, entry| Timestamp::from_secs(i64::from(entry.expires)) > now);
             if shard.len() < shard.capacity() / 4 {
                 shard.shrink_to_fit();
             }
@@ -115,7 +155,7 @@ impl Hasher for HandleHasher {
 mod tests {
     use std::time::Duration;
 
-    use super::RevocationSet;
+    use super::{Membership, RevocationSet};
     use crate::clock::Timestamp;
     use crate::session::SessionHandle;
 
@@ -136,6 +176,26 @@ mod tests {
         set.forget(NOW + HOUR + Duration::from_secs(2));
         assert!(!set.contains(&handle));
         assert!(set.is_empty());
+    }
+
+    #[test]
+    fn older_claims_are_refused_and_newer_ones_are_not() {
+        let set = RevocationSet::default();
+        let handle = SessionHandle::random();
+        let look_up = |version| set.look_up(&handle, version);
+        assert_eq!(look_up(0), Membership::Absent);
+        set.require(handle, 2, NOW + HOUR);
+        set.require(handle, 1, NOW);
+        assert_eq!([0, 1].map(look_up), [Membership::Outdated; 2]);
+        assert_eq!([2, 3].map(look_up), [Membership::Absent; 2]);
+        assert!(!set.contains(&handle));
+        set.forget(NOW + HOUR);
+        assert_eq!(look_up(1), Membership::Outdated);
+        set.insert(handle, NOW);
+        set.require(handle, 3, NOW + HOUR);
+        assert_eq!([0, 3, u32::MAX].map(look_up), [Membership::Revoked; 3]);
+        set.forget(NOW + HOUR * 2);
+        assert_eq!(look_up(0), Membership::Absent);
     }
 
     #[test]

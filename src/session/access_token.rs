@@ -28,6 +28,8 @@ pub struct AccessClaims<'a> {
     pub generation: u32,
     pub issued_at: Timestamp,
     pub expires_at: Timestamp,
+    /// Of the session's claims.
+    pub claims_version: u32,
     /// The session's claims, a JSON object.
     pub session_claims: &'a str,
 }
@@ -43,6 +45,7 @@ impl AccessClaims<'_> {
             exp: self.expires_at.as_secs(),
             jti: base64url(&random_bytes::<16>()).into(),
             generation: self.generation,
+            claims_version: self.claims_version,
             claims: serde_json::from_str(self.session_claims)?,
         };
         ring.signing_key().sign(&serde_json::to_vec(&payload)?)
@@ -65,8 +68,19 @@ struct Payload<'a> {
     jti: std::borrow::Cow<'a, str>,
     #[serde(rename = "gen")]
     generation: u32,
+    /// Absent until the claims change, as in the tokens of versions that could not change them.
+    #[serde(rename = "cv", default, skip_serializing_if = "is_first")]
+    claims_version: u32,
     #[serde(borrow)]
     claims: &'a RawValue,
+}
+
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "serde passes a reference"
+)]
+fn is_first(claims_version: &u32) -> bool {
+    *claims_version == 0
 }
 
 /// A token whose signature and form hold; only [`VerifiedAccessToken::verify`] makes one. Whether its time has come or
@@ -79,6 +93,8 @@ pub struct VerifiedAccessToken {
     pub issued_at: Timestamp,
     pub expires_at: Timestamp,
     pub key: KeyId,
+    /// Of the session's claims.
+    pub claims_version: u32,
     /// The session's claims, a JSON object.
     pub session_claims: Arc<str>,
 }
@@ -118,6 +134,7 @@ impl VerifiedAccessToken {
             issued_at: Timestamp::from_secs(payload.iat),
             expires_at: Timestamp::from_secs(payload.exp),
             key: key.id().clone(),
+            claims_version: payload.claims_version,
             session_claims: payload.claims.get().into(),
         })
     }
@@ -194,6 +211,7 @@ mod tests {
             generation: 3,
             issued_at: NOW,
             expires_at: NOW + Duration::from_secs(3600),
+            claims_version: 0,
             session_claims: r#"{"role":"admin"}"#,
         };
         claims.sign(ring).unwrap().expose().to_owned()
@@ -321,6 +339,10 @@ mod tests {
             altered("\"sub\":\"alice\"", "\"sub\":\"\\ud800\""),
             altered("\"sub\":\"alice\"", "\"sub\":\"a\\r\\nb\""),
             altered("{", "{\"nbf\":1,"),
+            altered("{", "{\"cv\":-1,"),
+            altered("{", "{\"cv\":4294967296,"),
+            altered("{", "{\"cv\":\"1\","),
+            altered("{", "{\"cv\":1,\"cv\":1,"),
             altered("{", "\u{feff}{"),
             format!("[{payload}]"),
             altered("{\"role\":\"admin\"}", &deep),

@@ -79,6 +79,7 @@ mod tests {
             issued_at: NOW,
             expires_at: NOW,
             key: key.id().clone(),
+            claims_version: 0,
             session_claims: Arc::from(r#"{"role":"admin"}"#),
         }
     }

@@ -39,6 +39,8 @@ pub struct Session {
     pub refresh_hash: RefreshHash,
     /// JSON object that goes into every access token.
     pub claims: String,
+    /// Counts the changes of the claims: access tokens with an older count are not accepted any more.
+    pub claims_version: u32,
     /// JSON that stays in the store.
     pub data: String,
     pub created_at: Timestamp,

@@ -23,8 +23,9 @@ use std::time::Duration;
 
 pub use error::StoreError;
 pub use records::{
-    Ended, FoundKey, KeyRevocation, Liveness, LogEntry, LogRead, LoggedReason, Mark, OpenOutcome,
-    ReplicaId, ReplicaRow, Revocation, RevocationReason, Rotation, Sequence, TokenUse,
+    ClaimsChange, Ended, FoundKey, KeyRevocation, Liveness, LogEntry, LogRead, LoggedReason, Mark,
+    OpenOutcome, ReplicaId, ReplicaRow, Revocation, RevocationReason, Rotation, Sequence, Shown,
+    TokenUse,
 };
 
 use crate::clock::Timestamp;
@@ -86,36 +87,42 @@ impl SessionStore {
         }
     }
 
-    /// Whether the session exists and has not ended by itself, and the key that signed its token, if there is one, is not revoked: what a
-    /// replica asks that cannot trust its memory. One read.
+    /// Whether the session exists and has not ended by itself, and the token that was shown, if there is one, is of a key that is
+    /// not revoked and of the claims of now: what a replica asks that cannot trust its memory. One read.
     pub async fn liveness(
         &self,
         handle: SessionHandle,
-        key: Option<&KeyId>,
+        shown: Option<Shown<'_>>,
         now: Timestamp,
     ) -> Result<Liveness, StoreError> {
         match self {
-            Self::Sqlite(store) => store.liveness(handle, key, now).await,
+            Self::Sqlite(store) => store.liveness(handle, shown, now).await,
         }
     }
 
-    /// Exchanges the newest refresh token for its successor; `false` if the session is gone or somebody was faster.
+    /// Exchanges the newest refresh token for its successor; `false` if the session is gone, somebody was faster, or the claims
+    /// have changed.
     pub async fn rotate(&self, rotation: &Rotation) -> Result<bool, StoreError> {
         match self {
             Self::Sqlite(store) => store.rotate(rotation).await,
         }
     }
 
-    /// Notes that another access token was issued without a rotation; `false` if the session is gone, and then it must not be
-    /// handed out.
+    /// Notes that another access token was issued without a rotation; `false` if the session is gone or its claims are not of
+    /// that version any more, and then it must not be handed out.
     pub async fn extend(
         &self,
         handle: SessionHandle,
+        claims_version: u32,
         access_expires_at: Timestamp,
         now: Timestamp,
     ) -> Result<bool, StoreError> {
         match self {
-            Self::Sqlite(store) => store.extend(handle, access_expires_at, now).await,
+            Self::Sqlite(store) => {
+                store
+                    .extend(handle, claims_version, access_expires_at, now)
+                    .await
+            }
         }
     }
 
@@ -160,6 +167,18 @@ impl SessionStore {
         }
     }
 
+    /// Replaces the claims of the session, and enters that in the log in the same transaction; `None` if the session is gone.
+    pub async fn replace_claims(
+        &self,
+        handle: SessionHandle,
+        claims: &str,
+        now: Timestamp,
+    ) -> Result<Option<ClaimsChange>, StoreError> {
+        match self {
+            Self::Sqlite(store) => store.replace_claims(handle, claims, now).await,
+        }
+    }
+
     /// Removes up to `limit` sessions that ended by themselves and whose access tokens have expired everywhere; returns how
     /// many. They are not revoked: nothing needs to be told.
     pub async fn remove_expired(&self, now: Timestamp, limit: u32) -> Result<u64, StoreError> {
@@ -195,6 +214,33 @@ impl SessionStore {
         }
     }
 
+    /// Ends all sessions of the user as [`Self::revoke_user`] does, and lets no login open another until [`Self::enable_user`]:
+    /// in one transaction.
+    pub async fn disable_user(
+        &self,
+        user: &UserId,
+        reason: RevocationReason,
+        now: Timestamp,
+    ) -> Result<Revocation, StoreError> {
+        match self {
+            Self::Sqlite(store) => store.disable_user(user, reason, now).await,
+        }
+    }
+
+    /// Lets logins of the user open sessions again; `false` if they could.
+    pub async fn enable_user(&self, user: &UserId) -> Result<bool, StoreError> {
+        match self {
+            Self::Sqlite(store) => store.enable_user(user).await,
+        }
+    }
+
+    /// Since when the user is disabled, if so.
+    pub async fn user_disabled(&self, user: &UserId) -> Result<Option<Timestamp>, StoreError> {
+        match self {
+            Self::Sqlite(store) => store.user_disabled(user).await,
+        }
+    }
+
     /// The newest sequence.
     pub async fn head(&self) -> Result<Sequence, StoreError> {
         match self {
@@ -218,6 +264,13 @@ impl SessionStore {
     pub async fn read_log(&self, applied: Sequence) -> Result<LogRead, StoreError> {
         match self {
             Self::Sqlite(store) => store.read_log(applied).await,
+        }
+    }
+
+    /// The entries after `after`, in order, until there are `limit`; more where the last sequence has more.
+    pub async fn log_page(&self, after: Sequence, limit: u32) -> Result<Vec<LogEntry>, StoreError> {
+        match self {
+            Self::Sqlite(store) => store.log_page(after, limit).await,
         }
     }
 

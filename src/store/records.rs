@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::clock::Timestamp;
 use crate::secret::{base64url, random_bytes};
-use crate::session::{Lineage, RefreshHash, SessionHandle};
+use crate::session::{KeyId, Lineage, RefreshHash, SessionHandle};
 
 /// The number of a transaction that ended something, in commit order.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -128,6 +128,10 @@ pub enum LoggedReason {
     Known(RevocationReason),
     /// Nothing ended: the signing keys changed, and are to be read anew before the entry is confirmed.
     Keys,
+    /// Nothing ended: the claims of the session changed, and access tokens with an older version are not accepted.
+    Claims {
+        version: u32,
+    },
     /// Who does not know what an entry means must not confirm it.
     Unknown(String),
 }
@@ -135,6 +139,18 @@ pub enum LoggedReason {
 impl LoggedReason {
     /// As the log writes [`Self::Keys`].
     pub(super) const KEYS: &str = "keys";
+    /// As the log writes [`Self::Claims`].
+    pub(super) const CLAIMS: &str = "claims";
+
+    /// As the log has it.
+    pub fn name(&self) -> &str {
+        match self {
+            Self::Known(reason) => reason.name(),
+            Self::Keys => Self::KEYS,
+            Self::Claims { .. } => Self::CLAIMS,
+            Self::Unknown(name) => name,
+        }
+    }
 
     pub(super) fn from_text(text: String) -> Self {
         if text == Self::KEYS {
@@ -190,6 +206,17 @@ pub struct Revocation {
     pub ended: Vec<Ended>,
 }
 
+/// What a transaction that changes claims did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ClaimsChange {
+    /// Every replica must have confirmed this before the answer is sent.
+    pub sequence: Sequence,
+    /// The least that is accepted from now on.
+    pub version: u32,
+    /// The last access token with an older version has expired by then.
+    pub expires: Timestamp,
+}
+
 /// A session that a transaction ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ended {
@@ -204,8 +231,19 @@ pub enum Liveness {
     Live,
     /// The session lives, but the key that signed the token is not accepted any more.
     KeyDropped,
+    /// The session lives, but its claims have changed since the token was made.
+    Outdated,
     /// The session has ended.
     Over,
+}
+
+/// What a token that was shown says of itself, besides whose it is.
+#[derive(Clone, Copy, Debug)]
+pub struct Shown<'t> {
+    /// The key that signed it.
+    pub key: &'t KeyId,
+    /// Of the claims in it.
+    pub claims_version: u32,
 }
 
 /// What became of the revocation of a signing key.
@@ -237,6 +275,8 @@ pub enum OpenOutcome {
     Opened { replaced: Option<Revocation> },
     /// All sessions of the user were ended after the login had begun: nothing was written.
     Overtaken,
+    /// The user is disabled: nothing was written.
+    Disabled,
 }
 
 /// The exchange of a session's newest refresh token for its successor.
@@ -246,6 +286,8 @@ pub struct Rotation {
     /// The generation that was read; if it is no longer the newest, somebody else was faster.
     pub from_generation: u32,
     pub to: Lineage,
+    /// Of the claims that were read; if they have changed since, the token would be refused.
+    pub claims_version: u32,
     pub refresh_hash: RefreshHash,
     /// Of the access token that goes with it.
     pub access_expires_at: Timestamp,

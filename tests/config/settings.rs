@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use portcullis::config::{AntiCsrf, Config, MasterKeySource, Refresh, StoreLocation};
+use portcullis::config::{AdminAddress, AntiCsrf, Config, MasterKeySource, Refresh, StoreLocation};
 use portcullis::cookie::Prefix;
 
 use crate::{parse, with_upstream};
@@ -314,7 +314,23 @@ fn log_filters_are_levels() {
 #[test]
 fn the_admin_listener_can_be_off() {
     assert_eq!(parsed("[admin]\nlisten = \"off\"\n").admin, None);
-    assert_eq!(parsed("").admin.unwrap().port(), 9901);
+    let address = AdminAddress::Tcp("127.0.0.1:9901".parse().unwrap());
+    assert_eq!(parsed("").admin.unwrap().listen, address);
+}
+
+#[test]
+fn the_admin_listener_can_be_a_socket_file() {
+    let admin = parsed(
+        "[admin]\nlisten = \"unix:run/admin.sock\"\ntoken_file = \"admin.token\"\nhost_names = [\"Gateway.internal\"]\n",
+    )
+    .admin
+    .unwrap();
+    let AdminAddress::Unix(path) = admin.listen else {
+        panic!("{:?}", admin.listen);
+    };
+    assert!(path.ends_with("run/admin.sock"));
+    assert!(admin.token_file.unwrap().ends_with("admin.token"));
+    assert_eq!(admin.host_names, ["gateway.internal"]);
 }
 
 #[test]

@@ -9,7 +9,7 @@ use portcullis::store::{
     FoundKey, Liveness, LoggedReason, REVOKED_KEY_MEMORY, Sequence, SessionStore, StoreError,
 };
 
-use crate::support::{ACCESS, NOW, log_after, open, signing_key};
+use crate::support::{ACCESS, NOW, log_after, open, shown, signing_key};
 
 pub async fn keys_are_initialised_once(store: &SessionStore) {
     assert_eq!(store.master_key_fingerprint().await.unwrap(), None);
@@ -209,7 +209,7 @@ pub async fn liveness_covers_the_key(store: &SessionStore) {
     let handle = open(store, "alice").await.handle;
     let next = sealed(&master, 1);
     let liveness =
-        async |handle, key: &KeyId| store.liveness(handle, Some(key), NOW).await.unwrap();
+        async |handle, key: &KeyId| store.liveness(handle, shown(key), NOW).await.unwrap();
     assert_eq!(liveness(handle, &next.id).await, Liveness::KeyDropped);
     store.publish_key(&next, &old, NOW).await.unwrap();
     assert_eq!(liveness(handle, &next.id).await, Liveness::Live);

@@ -8,6 +8,7 @@
     reason = "clippy.toml allows it in test functions, and these are their helpers"
 )]
 
+mod claims;
 mod full_disk;
 mod keys;
 mod logins;
@@ -19,6 +20,7 @@ mod rotation;
 mod sessions;
 mod sqlite;
 mod support;
+mod users;
 
 /// Makes a test per database of each function named.
 macro_rules! contract {
@@ -62,6 +64,10 @@ contract! {
     revocation::a_user_is_revoked_in_one_transaction,
     revocation::a_user_without_sessions_takes_a_sequence,
     revocation::the_log_tells_histories_apart_by_their_marks,
+    claims::a_change_is_counted_and_logged,
+    claims::who_read_older_claims_makes_no_token_of_them,
+    users::a_disabled_user_has_no_session_until_enabled,
+    users::the_log_is_read_in_pages_of_whole_sequences,
     logins::a_login_replaces_the_session_of_its_browser,
     logins::a_login_that_began_before_the_user_was_revoked_is_overtaken,
     logins::an_overtaken_login_leaves_the_old_session_alone,

@@ -22,7 +22,7 @@ async fn revoke_one(store: &SessionStore, now: Timestamp) {
 pub async fn the_log_keeps_what_an_access_token_may_need(store: &SessionStore) {
     let late = open(store, "alice").await.handle;
     let early = open(store, "alice").await.handle;
-    store.extend(late, NOW + ACCESS * 2, NOW).await.unwrap();
+    store.extend(late, 0, NOW + ACCESS * 2, NOW).await.unwrap();
     store
         .revoke(&[late, early], RevocationReason::Logout, NOW)
         .await

@@ -12,7 +12,7 @@ use portcullis::store::{
 use tokio::task::JoinSet;
 
 use crate::support::{
-    ACCESS, NOW, log_after, open, patiently, rotation_of, session, signing_key, user,
+    ACCESS, NOW, log_after, open, patiently, rotation_of, session, shown, signing_key, user,
 };
 
 pub async fn a_revoked_session_stays_revoked(one: &SessionStore, other: &SessionStore) {
@@ -70,7 +70,7 @@ async fn write(store: &SessionStore, session: &Session, writer: u32) {
                 patiently(|| store.note_use(&at_once)).await;
             }
             3 => {
-                patiently(|| store.extend(handle, NOW + ACCESS * 2, NOW)).await;
+                patiently(|| store.extend(handle, 0, NOW + ACCESS * 2, NOW)).await;
             }
             _ => {
                 patiently(|| store.replace_data(handle, "[]")).await;
@@ -267,7 +267,7 @@ pub async fn the_other_sees_what_was_answered(one: &SessionStore, other: &Sessio
             .unwrap();
         assert_eq!(reader.head().await.unwrap(), revocation.sequence);
         let liveness = reader
-            .liveness(session.handle, Some(&key), NOW)
+            .liveness(session.handle, shown(&key), NOW)
             .await
             .unwrap();
         assert_eq!(liveness, Liveness::Over);

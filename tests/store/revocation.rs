@@ -97,7 +97,10 @@ pub async fn what_is_gone_gives_the_newest_sequence(store: &SessionStore) {
 pub async fn an_entry_outlives_the_access_token_and_the_revocation(store: &SessionStore) {
     let extended = open(store, "alice").await.handle;
     let idle = open(store, "alice").await.handle;
-    store.extend(extended, NOW + ACCESS * 3, NOW).await.unwrap();
+    store
+        .extend(extended, 0, NOW + ACCESS * 3, NOW)
+        .await
+        .unwrap();
     let later = NOW + ACCESS * 2;
     let revocation = store
         .revoke(&[extended, idle], RevocationReason::Admin, later)

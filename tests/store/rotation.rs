@@ -51,14 +51,19 @@ pub async fn another_access_token_extends_what_is_remembered(store: &SessionStor
         (NOW, NOW - MINUTE),
     ];
     for (access_expires_at, now) in cases {
-        assert!(store.extend(handle, access_expires_at, now).await.unwrap());
+        assert!(
+            store
+                .extend(handle, 0, access_expires_at, now)
+                .await
+                .unwrap()
+        );
         let found = store.session(handle).await.unwrap().unwrap();
         assert_eq!(found.access_expires_at, NOW + ACCESS * 2);
         assert_eq!(found.last_seen_at, NOW + MINUTE);
         assert_eq!(found.lineage.generation, 0);
     }
     let unknown = SessionHandle::random();
-    assert!(!store.extend(unknown, NOW, NOW).await.unwrap());
+    assert!(!store.extend(unknown, 0, NOW, NOW).await.unwrap());
 }
 
 pub async fn the_first_use_is_noted_once_and_for_the_newest_generation(store: &SessionStore) {

@@ -7,7 +7,9 @@ use portcullis::store::{
     Liveness, RETENTION_MARGIN, RevocationReason, Sequence, SessionStore, StoreError,
 };
 
-use crate::support::{ABSOLUTE, ACCESS, IDLE, NOW, assert_same, open, session, signing_key, user};
+use crate::support::{
+    ABSOLUTE, ACCESS, IDLE, NOW, assert_same, open, session, shown, signing_key, user,
+};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -19,6 +21,7 @@ pub async fn a_session_is_written_and_read_back(store: &SessionStore) {
     full.lineage.used_at = Some(NOW + SECOND);
     full.lineage.predecessor_used_at = Some(NOW - SECOND);
     full.claims = format!(r#"{{"big":"{}"}}"#, "é".repeat(100_000));
+    full.claims_version = 7;
     full.data = r#"{"nul":"\u0000","quote":"'"}"#.into();
     full.device = Device {
         address: "2001:db8::1".into(),
@@ -56,7 +59,7 @@ pub async fn a_session_is_live_until_either_end(store: &SessionStore) {
     ];
     for (handle, now, live) in cases {
         assert_eq!(
-            store.liveness(handle, Some(&key), now).await.unwrap(),
+            store.liveness(handle, shown(&key), now).await.unwrap(),
             if live { Liveness::Live } else { Liveness::Over },
             "{handle} at {now}"
         );
@@ -65,7 +68,7 @@ pub async fn a_session_is_live_until_either_end(store: &SessionStore) {
         .revoke(&[idle], RevocationReason::Logout, NOW)
         .await
         .unwrap();
-    let over = store.liveness(idle, Some(&key), NOW).await.unwrap();
+    let over = store.liveness(idle, shown(&key), NOW).await.unwrap();
     assert_eq!(over, Liveness::Over);
 }
 

@@ -9,7 +9,9 @@ use portcullis::session::{
     Device, KeyId, Lineage, MasterKey, RefreshHash, Session, SessionHandle, SigningAlgorithm,
     SigningKey,
 };
-use portcullis::store::{LogEntry, OpenOutcome, Rotation, Sequence, SessionStore, StoreError};
+use portcullis::store::{
+    LogEntry, OpenOutcome, Rotation, Sequence, SessionStore, Shown, StoreError,
+};
 
 pub const NOW: Timestamp = Timestamp::from_secs(1_800_000_000);
 pub const ACCESS: Duration = Duration::from_secs(3600);
@@ -29,6 +31,7 @@ pub fn session(name: &str) -> Session {
         lineage: Lineage::begin(NOW, IDLE, ABSOLUTE),
         refresh_hash: RefreshHash::from_bytes(random_bytes()),
         claims: r#"{"role":"reader"}"#.into(),
+        claims_version: 0,
         data: "{}".into(),
         created_at: NOW,
         last_seen_at: NOW,
@@ -59,6 +62,7 @@ pub fn rotation_of(session: &Session, now: Timestamp) -> Rotation {
     Rotation {
         handle: session.handle,
         from_generation: session.lineage.generation,
+        claims_version: session.claims_version,
         to: session.lineage.rotated(now, IDLE),
         refresh_hash: RefreshHash::from_bytes(random_bytes()),
         access_expires_at: now + ACCESS,
@@ -90,4 +94,12 @@ pub async fn patiently<T, F: Future<Output = Result<T, StoreError>>>(
 pub fn assert_same(found: &Session, expected: &Session) {
     assert!(found.secret == expected.secret && found.refresh_hash == expected.refresh_hash);
     assert_eq!(format!("{found:?}"), format!("{expected:?}"));
+}
+
+/// A token that was signed with the key, of a session whose claims never changed.
+pub fn shown(key: &KeyId) -> Option<Shown<'_>> {
+    Some(Shown {
+        key,
+        claims_version: 0,
+    })
 }

@@ -5,10 +5,12 @@
 //! overlapping restart) are met at the file's lock, for which `BEGIN IMMEDIATE` waits; a transaction that began with a
 //! read would fail instead. The path must be on a local disk.
 
+mod claims;
 mod keys;
 mod revocations;
 mod rows;
 mod sessions;
+mod users;
 
 use std::fs::OpenOptions;
 use std::io;

@@ -44,6 +44,18 @@ impl SqliteStore {
         now: Timestamp,
     ) -> Result<Revocation, StoreError> {
         let mut transaction = self.begin().await?;
+        let revocation = Self::end_user(&mut transaction, user, reason, now).await?;
+        transaction.commit().await.map_err(classify)?;
+        Ok(revocation)
+    }
+
+    /// The part of a transaction that ends all sessions of a user.
+    pub(super) async fn end_user(
+        transaction: &mut SqliteConnection,
+        user: &UserId,
+        reason: RevocationReason,
+        now: Timestamp,
+    ) -> Result<Revocation, StoreError> {
         let mut ended =
             query("DELETE FROM session WHERE user_id = ? RETURNING handle, access_expires_at")
                 .bind(user.as_str())
@@ -54,11 +66,11 @@ impl SqliteStore {
                 .map(|row| ended_session(row, now))
                 .collect::<Result<Vec<_>, _>>()?;
         ended.sort_by_key(|session| session.handle);
-        let sequence = next_sequence(&mut transaction).await?;
+        let sequence = next_sequence(transaction).await?;
         let mark = Mark::random();
         for session in &ended {
             log(
-                &mut transaction,
+                transaction,
                 sequence,
                 Some(session),
                 reason.name(),
@@ -68,7 +80,7 @@ impl SqliteStore {
             .await?;
         }
         if ended.is_empty() {
-            log(&mut transaction, sequence, None, reason.name(), now, mark).await?;
+            log(transaction, sequence, None, reason.name(), now, mark).await?;
         }
         query(
             "INSERT INTO user_revocation (user_id, sequence, revoked_at) VALUES (?, ?, ?)
@@ -77,10 +89,9 @@ impl SqliteStore {
         .bind(user.as_str())
         .bind(column(sequence.as_u64()))
         .bind(now.as_millis())
-        .execute(&mut *transaction)
+        .execute(transaction)
         .await
         .map_err(classify)?;
-        transaction.commit().await.map_err(classify)?;
         Ok(Revocation { sequence, ended })
     }
 
@@ -157,9 +168,9 @@ impl SqliteStore {
         applied: Sequence,
     ) -> Result<LogRead, StoreError> {
         let rows = query(
-            "SELECT sequence, handle, reason, expires, mark FROM revocation WHERE sequence > ?1
+            "SELECT sequence, handle, reason, expires, mark, claims_version FROM revocation WHERE sequence > ?1
              UNION ALL
-             SELECT * FROM (SELECT sequence, NULL, NULL, NULL, mark FROM revocation WHERE sequence = ?1 LIMIT 1)
+             SELECT * FROM (SELECT sequence, NULL, NULL, NULL, mark, NULL FROM revocation WHERE sequence = ?1 LIMIT 1)
              ORDER BY sequence",
         )
         .bind(column(applied.as_u64()))
@@ -179,6 +190,27 @@ impl SqliteStore {
             }
         }
         Ok(read)
+    }
+
+    pub(in crate::store) async fn log_page(
+        &self,
+        after: Sequence,
+        limit: u32,
+    ) -> Result<Vec<LogEntry>, StoreError> {
+        query(
+            "SELECT sequence, handle, reason, expires, mark, claims_version FROM revocation
+             WHERE sequence > ?1 AND sequence <= COALESCE(
+                 (SELECT sequence FROM revocation WHERE sequence > ?1 ORDER BY sequence LIMIT 1 OFFSET ?2 - 1), 9223372036854775807)
+             ORDER BY sequence, handle",
+        )
+        .bind(column(after.as_u64()))
+        .bind(limit)
+        .fetch_all(&self.read)
+        .await
+        .map_err(classify)?
+        .iter()
+        .map(|row| log_entry(&Row::new(row, "revocation", "sequence")))
+        .collect()
     }
 
     pub(in crate::store) async fn replicas(&self) -> Result<Vec<ReplicaRow>, StoreError> {
@@ -236,7 +268,9 @@ pub(super) async fn log_keys(
 }
 
 /// Called after the last change of a session row: the head is locked last.
-async fn next_sequence(transaction: &mut SqliteConnection) -> Result<Sequence, StoreError> {
+pub(super) async fn next_sequence(
+    transaction: &mut SqliteConnection,
+) -> Result<Sequence, StoreError> {
     let row =
         query("UPDATE revocation_head SET sequence = sequence + 1 WHERE id = 1 RETURNING sequence")
             .fetch_optional(transaction)
@@ -282,10 +316,18 @@ fn log_entry(row: &Row<'_>) -> Result<LogEntry, StoreError> {
         [] => None,
         _ => Some(row.handle("handle")?),
     };
+    let reason: String = row.get("reason")?;
+    let reason = if reason == LoggedReason::CLAIMS {
+        LoggedReason::Claims {
+            version: row.number("claims_version")?,
+        }
+    } else {
+        LoggedReason::from_text(reason)
+    };
     Ok(LogEntry {
         sequence: row.sequence("sequence")?,
         handle,
-        reason: LoggedReason::from_text(row.get("reason")?),
+        reason,
         expires: row.time("expires")?,
         mark: Mark::from_bytes(row.bytes("mark")?),
     })

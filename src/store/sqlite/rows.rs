@@ -97,6 +97,7 @@ pub(super) fn session(row: &SqliteRow) -> Result<Session, StoreError> {
         },
         refresh_hash: RefreshHash::from_bytes(row.bytes("refresh_hash")?),
         claims: row.get("claims")?,
+        claims_version: row.number("claims_version")?,
         data: row.get("data")?,
         created_at: row.time("created_at")?,
         last_seen_at: row.time("last_seen_at")?,

@@ -6,11 +6,11 @@ use super::rows::{self, Row, column};
 use super::{SqliteStore, classify};
 use crate::clock::Timestamp;
 use crate::identity::UserId;
-use crate::session::{KeyId, Session, SessionHandle};
+use crate::session::{Session, SessionHandle};
 use crate::store::RETENTION_MARGIN;
 use crate::store::error::StoreError;
 use crate::store::records::{
-    Liveness, OpenOutcome, RevocationReason, Rotation, Sequence, TokenUse,
+    Liveness, OpenOutcome, RevocationReason, Rotation, Sequence, Shown, TokenUse,
 };
 
 impl SqliteStore {
@@ -32,10 +32,20 @@ impl SqliteStore {
             transaction.rollback().await.map_err(classify)?;
             return Ok(OpenOutcome::Overtaken);
         }
+        let disabled = query("SELECT 1 FROM disabled_user WHERE user_id = ?")
+            .bind(new.user.as_str())
+            .fetch_optional(&mut *transaction)
+            .await
+            .map_err(classify)?
+            .is_some();
+        if disabled {
+            transaction.rollback().await.map_err(classify)?;
+            return Ok(OpenOutcome::Disabled);
+        }
         query(
             "INSERT INTO session (handle, user_id, secret, generation, used_at, predecessor_used_at, idle_expires_at,
-                 expires_at, refresh_hash, claims, data, created_at, last_seen_at, access_expires_at, address, user_agent)
-             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                 expires_at, refresh_hash, claims, claims_version, data, created_at, last_seen_at, access_expires_at, address, user_agent)
+             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         )
         .bind(new.handle.as_bytes().as_slice())
         .bind(new.user.as_str())
@@ -47,6 +57,7 @@ impl SqliteStore {
         .bind(new.lineage.expires_at.as_millis())
         .bind(new.refresh_hash.as_bytes().as_slice())
         .bind(&new.claims)
+        .bind(new.claims_version)
         .bind(&new.data)
         .bind(new.created_at.as_millis())
         .bind(new.last_seen_at.as_millis())
@@ -78,7 +89,7 @@ impl SqliteStore {
     ) -> Result<Option<Session>, StoreError> {
         query(
             "SELECT handle, user_id, secret, generation, used_at, predecessor_used_at, idle_expires_at, expires_at,
-                 refresh_hash, claims, data, created_at, last_seen_at, access_expires_at, address, user_agent
+                 refresh_hash, claims, claims_version, data, created_at, last_seen_at, access_expires_at, address, user_agent
              FROM session WHERE handle = ?",
         )
         .bind(handle.as_bytes().as_slice())
@@ -92,28 +103,32 @@ impl SqliteStore {
     pub(in crate::store) async fn liveness(
         &self,
         handle: SessionHandle,
-        key: Option<&KeyId>,
+        shown: Option<Shown<'_>>,
         now: Timestamp,
     ) -> Result<Liveness, StoreError> {
         let row = query(
-            "SELECT ?3 IS NULL OR EXISTS (SELECT 1 FROM signing_key WHERE id = ?3 AND state <> 'revoked') AS key_holds
+            "SELECT ?3 IS NULL OR EXISTS (SELECT 1 FROM signing_key WHERE id = ?3 AND state <> 'revoked') AS key_holds,
+                 handle, claims_version
              FROM session WHERE handle = ?1 AND idle_expires_at > ?2 AND expires_at > ?2",
         )
         .bind(handle.as_bytes().as_slice())
         .bind(now.as_millis())
-        .bind(key.map(KeyId::as_str))
+        .bind(shown.map(|shown| shown.key.as_str()))
         .fetch_optional(&self.read)
         .await
         .map_err(classify)?;
         let Some(row) = row else {
             return Ok(Liveness::Over);
         };
-        Ok(
-            match Row::new(&row, "signing_key", "key_holds").get("key_holds")? {
-                true => Liveness::Live,
-                false => Liveness::KeyDropped,
-            },
-        )
+        let row = Row::new(&row, "session", "handle");
+        let newest: u32 = row.number("claims_version")?;
+        Ok(if !row.get::<bool>("key_holds")? {
+            Liveness::KeyDropped
+        } else if shown.is_some_and(|shown| shown.claims_version < newest) {
+            Liveness::Outdated
+        } else {
+            Liveness::Live
+        })
     }
 
     pub(in crate::store) async fn rotate(&self, rotation: &Rotation) -> Result<bool, StoreError> {
@@ -121,7 +136,7 @@ impl SqliteStore {
             "UPDATE session
              SET generation = ?, used_at = ?, predecessor_used_at = ?, idle_expires_at = ?, refresh_hash = ?,
                  access_expires_at = MAX(access_expires_at, ?), last_seen_at = MAX(last_seen_at, ?)
-             WHERE handle = ? AND generation = ?",
+             WHERE handle = ? AND generation = ? AND claims_version = ?",
         )
         .bind(rotation.to.generation)
         .bind(rotation.to.used_at.map(Timestamp::as_millis))
@@ -132,6 +147,7 @@ impl SqliteStore {
         .bind(rotation.now.as_millis())
         .bind(rotation.handle.as_bytes().as_slice())
         .bind(rotation.from_generation)
+        .bind(rotation.claims_version)
         .execute(&self.write)
         .await
         .map_err(classify)?;
@@ -141,17 +157,19 @@ impl SqliteStore {
     pub(in crate::store) async fn extend(
         &self,
         handle: SessionHandle,
+        claims_version: u32,
         access_expires_at: Timestamp,
         now: Timestamp,
     ) -> Result<bool, StoreError> {
         let done = query(
             "UPDATE session
              SET access_expires_at = MAX(access_expires_at, ?), last_seen_at = MAX(last_seen_at, ?)
-             WHERE handle = ?",
+             WHERE handle = ? AND claims_version = ?",
         )
         .bind(access_expires_at.as_millis())
         .bind(now.as_millis())
         .bind(handle.as_bytes().as_slice())
+        .bind(claims_version)
         .execute(&self.write)
         .await
         .map_err(classify)?;
@@ -185,7 +203,7 @@ impl SqliteStore {
     ) -> Result<Vec<Session>, StoreError> {
         query(
             "SELECT handle, user_id, secret, generation, used_at, predecessor_used_at, idle_expires_at, expires_at,
-                 refresh_hash, claims, data, created_at, last_seen_at, access_expires_at, address, user_agent
+                 refresh_hash, claims, claims_version, data, created_at, last_seen_at, access_expires_at, address, user_agent
              FROM session WHERE user_id = ? AND handle > ? ORDER BY handle LIMIT ?",
         )
         .bind(user.as_str())
@@ -206,7 +224,7 @@ impl SqliteStore {
     ) -> Result<Vec<Session>, StoreError> {
         query(
             "SELECT handle, user_id, secret, generation, used_at, predecessor_used_at, idle_expires_at, expires_at,
-                 refresh_hash, claims, data, created_at, last_seen_at, access_expires_at, address, user_agent
+                 refresh_hash, claims, claims_version, data, created_at, last_seen_at, access_expires_at, address, user_agent
              FROM session WHERE handle > ? ORDER BY handle LIMIT ?",
         )
         .bind(bytes_after(after.as_ref()))
