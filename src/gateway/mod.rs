@@ -12,39 +12,36 @@ pub mod assemble;
 pub mod key_keeper;
 pub mod master_key;
 mod upkeep;
+mod worker;
 
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::rc::Rc;
 use std::sync::Arc;
-use std::thread::{self, JoinHandle};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use thiserror::Error;
 use tokio::runtime::{self, Runtime};
 use tokio::sync::{mpsc, oneshot};
-use tokio::task::LocalSet;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 use crate::admin::{AdminListener, AdminState, Api, ApiParts, Readiness};
-use crate::causes::Causes;
 use crate::clock::Clock;
 use crate::config::{Admin, AdminAddress, Config, StoreLocation};
 use crate::issuer::Issuer;
 use crate::keys::KeysError;
-use crate::proxy::listener::{self, ListenerSettings};
-use crate::proxy::{Background, Proxy, REASONS, SharedProxy, VerifiedTokens};
+use crate::proxy::{Background, REASONS, SharedProxy, VerifiedTokens};
 use crate::refresher::Refresher;
 use crate::revocation::{Revocations, RoundError};
 use crate::store::{SessionStore, StoreError};
 use crate::telemetry::{Metrics, MetricsSettings, RevocationGauges};
-use crate::upstream::{Upstream, UpstreamSettings};
 
 use admin_token::AdminTokenError;
 use key_keeper::KeyKeeper;
 use master_key::MasterKeyError;
+use worker::{bind_all, start_workers};
 
 /// Why a gateway cannot start or go on.
 #[derive(Debug, Error)]
@@ -367,136 +364,6 @@ async fn bind_admin(admin: &Admin) -> Result<AdminListener, GatewayError> {
             let bound = AdminListener::bind_unix(&path).await;
             bound.map_err(|cause| GatewayError::BindSocketFile { path, cause })
         }
-    }
-}
-
-/// One socket per worker for each address; port 0 is picked once.
-type Sockets = Vec<(SocketAddr, Vec<std::net::TcpListener>)>;
-
-fn bind_all(addresses: &[SocketAddr], workers: usize) -> Result<Sockets, GatewayError> {
-    let bind = |address: SocketAddr| {
-        listener::bind(address).map_err(|cause| GatewayError::Bind { address, cause })
-    };
-    let mut sockets = Vec::with_capacity(addresses.len());
-    for address in addresses {
-        let first = bind(*address)?;
-        let bound = first.local_addr().map_err(|cause| GatewayError::Bind {
-            address: *address,
-            cause,
-        })?;
-        let mut all = vec![first];
-        for _ in 1..workers {
-            all.push(bind(bound)?);
-        }
-        sockets.push((bound, all));
-    }
-    Ok(sockets)
-}
-
-fn start_workers(
-    config: &Config,
-    shared: &SharedProxy,
-    mut sockets: Sockets,
-    clock: &Clock,
-    tokens: &Tokens,
-    died: oneshot::Sender<()>,
-) -> Result<Vec<JoinHandle<()>>, GatewayError> {
-    let died = Arc::new(std::sync::Mutex::new(Some(died)));
-    let mut workers = Vec::with_capacity(config.server.workers);
-    for number in 0..config.server.workers {
-        let worker = Worker {
-            number,
-            shared: shared.clone(),
-            listeners: sockets
-                .iter_mut()
-                .filter_map(|(_, all)| all.pop())
-                .collect(),
-            upstreams: config.upstreams.clone(),
-            settings: assemble::listener(config),
-            clock: clock.clone(),
-            tokens: tokens.clone(),
-        };
-        let died = Arc::clone(&died);
-        let thread = thread::Builder::new()
-            .name(format!("worker-{number}"))
-            .spawn(move || {
-                let end = Unexpected {
-                    died,
-                    stop: worker.tokens.stop_accepting.clone(),
-                };
-                worker.run();
-                drop(end);
-            });
-        workers.push(thread.map_err(GatewayError::Runtime)?);
-    }
-    Ok(workers)
-}
-
-/// Tells that a worker ended, however it did, if nobody had asked it to.
-struct Unexpected {
-    died: Arc<std::sync::Mutex<Option<oneshot::Sender<()>>>>,
-    stop: CancellationToken,
-}
-
-impl Drop for Unexpected {
-    fn drop(&mut self) {
-        if !self.stop.is_cancelled()
-            && let Some(died) = self.died.lock().ok().and_then(|mut died| died.take())
-        {
-            // Nobody listens any more if the gateway is ending already.
-            let _ = died.send(());
-        }
-    }
-}
-
-/// A thread that proxies.
-struct Worker {
-    number: usize,
-    shared: SharedProxy,
-    listeners: Vec<std::net::TcpListener>,
-    upstreams: Vec<UpstreamSettings>,
-    settings: ListenerSettings,
-    clock: Clock,
-    tokens: Tokens,
-}
-
-impl Worker {
-    fn run(self) {
-        let runtime = match runtime::Builder::new_current_thread().enable_all().build() {
-            Ok(runtime) => runtime,
-            Err(error) => {
-                error!(
-                    error = %Causes(&error),
-                    "cannot start a worker"
-                );
-                return;
-            }
-        };
-        let Self {
-            number,
-            shared,
-            listeners,
-            upstreams,
-            settings,
-            clock,
-            tokens,
-        } = self;
-        let metrics = shared.metrics.worker(number);
-        let upstreams = upstreams
-            .into_iter()
-            .map(|settings| Upstream::new(Rc::new(settings), clock.clone()))
-            .collect();
-        let proxy = Rc::new(Proxy::new(shared, upstreams, metrics));
-        LocalSet::new().block_on(&runtime, async {
-            tokio::select! {
-                served = listener::serve(proxy, listeners, settings, tokens.stop_accepting) => {
-                    if let Err(error) = served {
-                        error!(error = %Causes(&error), "a worker cannot serve");
-                    }
-                }
-                () = tokens.end_of_drain.cancelled() => {}
-            }
-        });
     }
 }
 
