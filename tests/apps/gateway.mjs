@@ -14,13 +14,14 @@ export async function startGateway(upstream, rules) {
   const binary = resolve(process.env.PORTCULLIS_BIN);
   const folder = await mkdtemp(join(tmpdir(), 'portcullis-apps-'));
   const config = join(folder, 'portcullis.toml');
+  const database = join(folder, 'sessions.db');
   await writeFile(config, `
 [server]
 listen = "127.0.0.1:0"
 [admin]
 listen = "off"
 [store]
-url = "sqlite:${join(folder, 'sessions.db')}"
+url = "sqlite:${database}"
 [[upstream]]
 name = "app"
 servers = ["${upstream}"]
@@ -40,6 +41,7 @@ ${rules}`);
   };
   return {
     url: `http://${program.ready[1]}`,
+    database,
     // What it has logged so far.
     log: () => program.printed,
     sessionsOf: (user) => sessions('list', '--user', user),
