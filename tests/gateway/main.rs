@@ -10,6 +10,7 @@ mod check;
 mod cookies;
 mod cross_site;
 mod expiry;
+mod forced;
 mod hot_path;
 mod identity;
 mod keys;

@@ -49,6 +49,11 @@ impl StoreFile {
         self.sabotage("BEGIN IMMEDIATE".into(), "ROLLBACK".into())
     }
 
+    /// The same, and when the guard is dropped that transaction ends with `statements`.
+    pub fn lock_and_then(&self, statements: String) -> Sabotage {
+        self.sabotage("BEGIN IMMEDIATE".into(), statements)
+    }
+
     /// Takes the tables away until the guard is dropped: whatever is asked of the store fails at once.
     pub fn take_away(&self) -> Sabotage {
         let rename = |from: &str, to: &str| -> String {
