@@ -106,8 +106,12 @@ impl Refresher {
         from: &Device,
     ) -> Result<Exchange, NotRefreshed> {
         let handle = token.handle();
-        if self.rotations.within_minute(&handle, self.clock.boot())
-            >= self.settings.refreshes_per_minute
+        if self.revocations.is_revoked(&handle) {
+            return Err(NotRefreshed::Over(Ended::Gone));
+        }
+        let recent = self.rotations.within_minute(&handle, self.clock.boot());
+        if recent.count >= self.settings.refreshes_per_minute
+            && !recent.is_behind(token.generation())
         {
             return Err(NotRefreshed::TooOften);
         }
@@ -151,7 +155,7 @@ impl Refresher {
                 .map_err(IssueError::from)?;
             let Refreshed { issued, repeated } = self.issuer.refresh(token).await?;
             if !repeated {
-                self.rotations.count(token.handle(), self.clock.boot());
+                self.rotations.count(token, self.clock.boot());
             }
             Ok(Recent {
                 exchange: Exchange {
@@ -212,7 +216,22 @@ impl Refresher {
 /// Rotations by session, in windows of a minute that begin with the first.
 #[derive(Debug)]
 struct Rotations {
-    windows: moka::sync::Cache<SessionHandle, (BootTime, u32)>,
+    windows: moka::sync::Cache<SessionHandle, (BootTime, Window)>,
+}
+
+/// The rotations of one session within a minute.
+#[derive(Clone, Copy, Debug, Default)]
+struct Window {
+    count: u32,
+    /// The token that was exchanged last.
+    newest: u32,
+}
+
+impl Window {
+    /// Too old to be the one of a client that loops: whoever has it is to be heard, for somebody else has rotated since.
+    fn is_behind(self, generation: u32) -> bool {
+        generation.saturating_add(1) < self.newest
+    }
 }
 
 impl Default for Rotations {
@@ -227,19 +246,22 @@ impl Default for Rotations {
 }
 
 impl Rotations {
-    fn within_minute(&self, handle: &SessionHandle, now: BootTime) -> u32 {
+    fn within_minute(&self, handle: &SessionHandle, now: BootTime) -> Window {
         match self.windows.get(handle) {
-            Some((since, count)) if now.since(since) < MINUTE => count,
-            _ => 0,
+            Some((since, window)) if now.since(since) < MINUTE => window,
+            _ => Window::default(),
         }
     }
 
-    fn count(&self, handle: SessionHandle, now: BootTime) {
-        let window = match self.windows.get(&handle) {
-            Some((since, count)) if now.since(since) < MINUTE => (since, count + 1),
+    fn count(&self, token: &RefreshToken, now: BootTime) {
+        let handle = token.handle();
+        let (since, count) = match self.windows.get(&handle) {
+            Some((since, window)) if now.since(since) < MINUTE => (since, window.count + 1),
             _ => (now, 1),
         };
-        self.windows.insert(handle, window);
+        let newest = token.generation();
+        self.windows
+            .insert(handle, (since, Window { count, newest }));
     }
 }
 
@@ -254,34 +276,47 @@ mod tests {
 
     use super::Rotations;
     use crate::clock::BootTime;
-    use crate::session::SessionHandle;
+    use crate::secret::Secret;
+    use crate::session::{MasterKey, RefreshKeys, RefreshToken, SessionHandle};
+
+    fn token() -> RefreshToken {
+        RefreshKeys::from_master(&MasterKey::generate())
+            .first(SessionHandle::random(), &Secret::random())
+    }
 
     #[test]
     fn a_session_that_refreshes_now_and_then_never_piles_up() {
-        let (rotations, handle) = (Rotations::default(), SessionHandle::random());
+        let (rotations, token) = (Rotations::default(), token());
+        let handle = token.handle();
         let mut now = BootTime::ZERO + Duration::from_secs(1000);
         for _ in 0..100 {
-            assert!(rotations.within_minute(&handle, now) <= 2);
-            rotations.count(handle, now);
+            assert!(rotations.within_minute(&handle, now).count <= 2);
+            rotations.count(&token, now);
             now = now + Duration::from_secs(30);
         }
     }
 
     #[test]
     fn a_loop_is_counted_for_a_minute() {
-        let (rotations, handle) = (Rotations::default(), SessionHandle::random());
+        let (rotations, token) = (Rotations::default(), token());
+        let handle = token.handle();
         let now = BootTime::ZERO + Duration::from_secs(1000);
         for _ in 0..6 {
-            rotations.count(handle, now);
+            rotations.count(&token, now);
         }
         assert_eq!(
-            rotations.within_minute(&handle, now + Duration::from_secs(59)),
+            rotations
+                .within_minute(&handle, now + Duration::from_secs(59))
+                .count,
             6
         );
         assert_eq!(
-            rotations.within_minute(&handle, now + Duration::from_secs(60)),
+            rotations
+                .within_minute(&handle, now + Duration::from_secs(60))
+                .count,
             0
         );
-        assert_eq!(rotations.within_minute(&SessionHandle::random(), now), 0);
+        let other = SessionHandle::random();
+        assert_eq!(rotations.within_minute(&other, now).count, 0);
     }
 }

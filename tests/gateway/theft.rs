@@ -133,3 +133,18 @@ fn other_sessions_of_the_user_go_on() {
     phone.get(&replicas[0], "/app").assert_served();
     alice.get(&replicas[0], "/app").assert_session_over();
 }
+
+/// A thief who refreshes as often as is allowed does not hide behind the limit.
+#[test]
+fn the_limit_of_refreshes_hides_no_theft() {
+    let world = client_mode();
+    let replicas = world.replicas();
+    let mut alice = Browser::logged_in(&replicas[0], "alice");
+    let mut thief = alice.clone();
+    while thief.post(&replicas[0], ENDPOINT).status == 200 {}
+    thief.get(&replicas[0], "/app").assert_served();
+    // Longer than requests of one page share an exchange.
+    world.pass(Duration::from_secs(2));
+    assert_eq!(thief.post(&replicas[0], ENDPOINT).status, 429);
+    assert_stolen(&world, &replicas, &mut alice, &mut thief);
+}
