@@ -11,9 +11,9 @@ use crate::causes::Causes;
 use crate::clock::{BootTime, Clock, Timestamp};
 use crate::identity::UserId;
 use crate::issuer::{Ended, IssueError, Issued, Issuer, RefreshError, Refreshed};
-use crate::revocation::{Revocations, Verdict};
+use crate::revocation::{Revocations, StoreUnreadable, Verdict};
 use crate::session::{Device, RefreshToken, SessionHandle};
-use crate::store::RevocationReason;
+use crate::store::{RevocationReason, Shown};
 
 /// Exchanges refresh tokens for all workers of this process.
 pub struct Refresher {
@@ -62,6 +62,8 @@ pub enum NotRefreshed {
     Died,
     #[error("the session cannot be refreshed now")]
     Failed(#[source] Arc<RefreshError>),
+    #[error("cannot tell whether the session goes on")]
+    Unchecked(#[from] StoreUnreadable),
 }
 
 impl NotRefreshed {
@@ -71,7 +73,7 @@ impl NotRefreshed {
             Self::Over(_) => "over",
             Self::Theft => "theft",
             Self::TooOften => "too_often",
-            Self::Failed(_) => "store",
+            Self::Failed(_) | Self::Unchecked(_) => "store",
             Self::Died => "internal",
         }
     }
@@ -115,27 +117,45 @@ impl Refresher {
         {
             return Err(NotRefreshed::TooOften);
         }
-        // An exchange that is shared may be older than the end of its session, or than its claims.
-        let verdict = |exchange: &Exchange| {
-            let version = exchange.issued.claims_version;
-            self.revocations.verdict(&handle, version)
+        let exchange = match self.exchange(&token).await {
+            Ok(exchange) => exchange,
+            Err(error) => return Err(self.refused(error, from).await),
         };
-        let mut exchanged = self.exchange(&token).await;
-        if exchanged
-            .as_ref()
-            .is_ok_and(|exchange| verdict(exchange) == Verdict::Outdated)
-        {
-            let key = (handle, token.generation());
-            self.recent.invalidate(&key).await;
-            exchanged = self.exchange(&token).await;
-        }
-        match exchanged {
-            Ok(exchange) if verdict(&exchange) == Verdict::Revoked => {
-                Err(NotRefreshed::Over(Ended::Gone))
+        match self.verdict(&exchange).await? {
+            Verdict::Revoked => Err(NotRefreshed::Over(Ended::Gone)),
+            Verdict::Outdated | Verdict::KeyDropped => {
+                let key = (handle, token.generation());
+                self.recent.invalidate(&key).await;
+                match self.exchange(&token).await {
+                    Ok(exchange) => Ok(exchange),
+                    Err(error) => Err(self.refused(error, from).await),
+                }
             }
-            Ok(exchange) => Ok(exchange),
-            Err(error) => Err(self.refused(error, from).await),
+            Verdict::Live | Verdict::AskStore => Ok(exchange),
         }
+    }
+
+    /// An exchange that is shared may be older than the end of its session, its claims, or its key.
+    async fn verdict(&self, exchange: &Exchange) -> Result<Verdict, NotRefreshed> {
+        let Issued {
+            handle,
+            key,
+            claims_version,
+            ..
+        } = &*exchange.issued;
+        let verdict = self.revocations.recall(handle, *claims_version);
+        if verdict != Verdict::AskStore {
+            return Ok(verdict);
+        }
+        let shown = Shown {
+            key,
+            claims_version: *claims_version,
+        };
+        let now = self.revocations.not_before(self.clock.now());
+        Ok(self
+            .revocations
+            .ask_store(*handle, Some(shown), now)
+            .await?)
     }
 
     async fn exchange(&self, token: &RefreshToken) -> Result<Exchange, Arc<RefreshError>> {

@@ -95,6 +95,7 @@ impl From<NotRefreshed> for Rejection {
             },
             NotRefreshed::TooOften => Self::TooManyRefreshes,
             NotRefreshed::Failed(error) => Self::StoreUnavailable(StoreFailure::Refresh(error)),
+            NotRefreshed::Unchecked(error) => error.into(),
             NotRefreshed::Died => Self::Internal,
         }
     }

@@ -172,12 +172,17 @@ impl Revocations {
     /// Decides from memory. The order matters: the deadline first, then the set, so that a deadline that moves in between
     /// moves with the set already complete. For the same reason the ring of keys is asked after this, never before.
     pub fn verdict(&self, handle: &SessionHandle, claims_version: u32) -> Verdict {
+        match self.shared.settings.check {
+            Check::Off => Verdict::Live,
+            Check::Database | Check::Feed => self.recall(handle, claims_version),
+        }
+    }
+
+    /// What memory knows, whether access tokens are checked against it or not: of tokens that are still to be handed out.
+    pub fn recall(&self, handle: &SessionHandle, claims_version: u32) -> Verdict {
         let shared = &*self.shared;
-        let trusted = match shared.settings.check {
-            Check::Off => return Verdict::Live,
-            Check::Database => false,
-            Check::Feed => shared.clock.boot() < self.deadline(),
-        };
+        let trusted =
+            shared.settings.check != Check::Database && shared.clock.boot() < self.deadline();
         match shared.set.look_up(handle, claims_version) {
             Membership::Revoked => Verdict::Revoked,
             Membership::Outdated => Verdict::Outdated,

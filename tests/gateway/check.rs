@@ -70,3 +70,34 @@ fn off_a_logged_out_browser_is_let_in_by_a_copied_access_token_alone() {
     copy.forget("sAccessToken");
     copy.get(&replicas[1], "/app").assert_session_over();
 }
+
+/// An exchange that is shared with the requests of the same page is no older than the end of its session.
+#[test]
+fn a_refresh_that_is_shared_is_checked_as_a_request_is() {
+    for (check, same_replica, refresh) in [
+        ("database", false, "client"),
+        ("database", false, "transparent"),
+        ("off", true, "client"),
+    ] {
+        let world = World::with(&[
+            ("revocation.check", check),
+            ("revocation.acknowledge", "local"),
+            ("revocation.poll", "1s"),
+            ("session.refresh", refresh),
+        ]);
+        let [here, there] = world.replicas();
+        let alice = Browser::logged_in(&here, "alice");
+        let mut tab = alice.clone();
+        tab.forget("sAccessToken");
+        let mut late = tab.clone();
+        let (method, target) = match refresh {
+            "client" => ("POST", "/auth/session/refresh"),
+            _ => ("GET", "/app"),
+        };
+        tab.send(&there, method, target, &[], "").assert_opened();
+        let logout = if same_replica { &there } else { &here };
+        alice.clone().post(logout, "/logout").assert_clears();
+        late.send(&there, method, target, &[], "")
+            .assert_session_over();
+    }
+}
