@@ -35,7 +35,7 @@ impl Proxy {
         policy: &ForwardPolicy,
     ) -> Result<(Answered, bool), Rejection> {
         // Before the application is asked: a revocation of the user that comes while it thinks overtakes the login.
-        let known = self.revocations.applied();
+        let known = self.revocations.known();
         let device = received.device();
         let mut previous = self.presented_sessions(&received);
         let transport = self.asked_transport(&received);

@@ -156,6 +156,8 @@ impl<'a> Feed<'a> {
             );
             shared.deadline.store(0, Ordering::Release);
             shared.applied.store(0, Ordering::Release);
+            // Numbers of another history say nothing of this one.
+            shared.committed.store(0, Ordering::Release);
             self.mark = None;
             return Ok(true);
         }

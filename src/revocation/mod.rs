@@ -107,6 +107,8 @@ struct Shared {
     deadline: AtomicU64,
     /// The last sequence that the set contains.
     applied: AtomicU64,
+    /// The newest sequence that this process has from a transaction or a read of its own, whether its feed has come so far or not.
+    committed: AtomicU64,
     /// Makes the feed read at once.
     wake: Notify,
     barrier: Barrier,
@@ -158,6 +160,7 @@ impl Revocations {
             live: LiveStreams::default(),
             deadline: AtomicU64::new(0),
             applied: AtomicU64::new(0),
+            committed: AtomicU64::new(0),
             wake: Notify::new(),
             pending: Mutex::default(),
             has_pending: AtomicBool::new(false),
@@ -238,7 +241,13 @@ impl Revocations {
         (!self.is_revoked(&handle)).then_some(stream)
     }
 
-    /// What this replica has seen of the log: a login that begins now was not overtaken by anything up to here.
+    /// A login that begins now was not overtaken by anything up to here: what the feed has read, and what was ended here.
+    pub fn known(&self) -> Sequence {
+        let committed = Sequence::new(self.shared.committed.load(Ordering::Acquire));
+        self.applied().max(committed)
+    }
+
+    /// What this replica has read of the log, and confirms.
     pub fn applied(&self) -> Sequence {
         Sequence::new(self.shared.applied.load(Ordering::Acquire))
     }
@@ -341,6 +350,9 @@ impl Revocations {
 
     /// Makes a revocation that is committed hold here, and the feed look at once.
     pub fn apply(&self, revocation: &Revocation) {
+        self.shared
+            .committed
+            .fetch_max(revocation.sequence.as_u64(), Ordering::AcqRel);
         for ended in &revocation.ended {
             self.shared.set.insert(ended.handle, ended.expires);
             self.shared.live.cut(&ended.handle);

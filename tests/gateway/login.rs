@@ -234,3 +234,18 @@ fn pages_are_sent_to_the_login_and_scripts_get_401() {
         .send("POST", "/app", &[("Sec-Fetch-Mode", "navigate")], "a=b")
         .assert_refused(401, "try refresh token");
 }
+
+/// What this replica ended itself is known to it, whether it has read of it yet or not.
+#[test]
+fn a_login_after_a_logout_of_all_devices_is_not_overtaken_by_it() {
+    let world = World::with(&[
+        ("revocation.acknowledge", "local"),
+        ("revocation.poll", "1s"),
+    ]);
+    let gateway = world.replica();
+    let mut alice = Browser::logged_in(&gateway, "alice");
+    for _ in 0..20 {
+        alice.post(&gateway, "/logout-all").assert_clears();
+        alice.log_in(&gateway, "alice").assert_opened();
+    }
+}

@@ -156,7 +156,7 @@ impl Api {
                 .map_or_else(SessionClaims::empty, |claims| claims.0),
             data: new.data.map_or_else(SessionData::empty, |data| data.0),
             device: new.device.map(Device::from).unwrap_or_default(),
-            known: self.revocations.applied(),
+            known: self.revocations.known(),
             replaces: new.replaces.map(|handle| handle.0),
         };
         self.revocations.trust_keys().await?;
