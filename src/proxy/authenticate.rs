@@ -213,16 +213,27 @@ impl Proxy {
         handles
     }
 
-    /// Whose session a logout ends, if it is one of those that have an access token.
-    pub(super) fn presented_caller(&self, received: &Received) -> Option<Arc<Caller>> {
+    /// Whose session a logout has ended, if it was one of those that have an access token, and there is no other. Of a session
+    /// that had ended before, nobody is told any more.
+    pub(super) fn presented_caller(
+        &self,
+        received: &Received,
+        ended: &[SessionHandle],
+    ) -> Option<Arc<Caller>> {
+        let has_ended = |caller: &Arc<Caller>| ended.contains(&caller.token.handle);
         if let Some(Bearer::Access(caller)) = &received.bearer {
-            return self.is_signed_by_us(caller).then(|| Arc::clone(caller));
+            let is_named = self.is_signed_by_us(caller) && has_ended(caller);
+            return is_named.then(|| Arc::clone(caller));
         }
         let presented = self.teller.cookies.read(received.headers());
-        presented
+        let mut callers = presented
             .access
             .iter()
-            .find_map(|token| self.signed_by_us(token))
+            .filter_map(|token| self.signed_by_us(token))
+            .filter(has_ended);
+        let first = callers.next()?;
+        let is_only = callers.all(|other| other.token.handle == first.token.handle);
+        is_only.then_some(first)
     }
 
     fn signed_by_us(&self, token: &str) -> Option<Arc<Caller>> {

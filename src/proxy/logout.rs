@@ -38,13 +38,13 @@ impl Proxy {
         }
         let transport = self.asked_transport(&received);
         let ending = self.what_to_end(&received, policy.scope).await?;
-        self.end(ending).await?;
+        let ended = self.end(ending).await?;
         let mut reply = match &policy.forward {
             None => own_answer(&received, policy),
             Some(forward) => {
                 let own = own_answer(&received, policy);
                 let identity = self
-                    .presented_caller(&received)
+                    .presented_caller(&received, &ended)
                     .map_or(Identity::Anonymous, Identity::User);
                 let authenticated = Authenticated {
                     received,
@@ -108,11 +108,12 @@ impl Proxy {
         }
     }
 
-    async fn end(&self, ending: Ending) -> Result<(), Rejection> {
+    /// Says which sessions were there to end.
+    async fn end(&self, ending: Ending) -> Result<Vec<SessionHandle>, Rejection> {
         let revocations = self.revocations.clone();
         let started = self.clock.boot();
         let (reason, ended) = match ending {
-            Ending::Nothing => return Ok(()),
+            Ending::Nothing => return Ok(Vec::new()),
             Ending::Sessions(handles) => {
                 let reason = RevocationReason::Logout;
                 (
@@ -131,7 +132,8 @@ impl Proxy {
         self.count(reason, &ended);
         self.metrics
             .logout_acknowledged(self.clock.boot().since(started));
-        ended.map(drop).map_err(Rejection::LogoutNotWritten)
+        let ended = ended.map_err(Rejection::LogoutNotWritten)?.ended;
+        Ok(ended.into_iter().map(|session| session.handle).collect())
     }
 
     pub(super) fn count(&self, reason: RevocationReason, ended: &Result<Revocation, StoreError>) {

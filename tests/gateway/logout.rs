@@ -214,3 +214,21 @@ fn the_application_may_see_a_logout_after_it_has_happened() {
     assert_eq!(answer.header("clear-site-data"), Some("\"storage\""));
     copy.clone().get(&gateway, "/app").assert_session_over();
 }
+
+/// Invariant 1: the application is told whose session a logout ended, and of no session that had ended before.
+#[test]
+fn a_forwarded_logout_names_nobody_whose_session_was_over() {
+    for scope in ["session", "user"] {
+        let rule = format!("[[logout]]\npath = \"/bye-bye\"\nforward = true\nscope = \"{scope}\"");
+        let world = World::with_rules(&[], &rule);
+        let replicas = world.replicas();
+        let mut alice = Browser::logged_in(&replicas[0], "alice");
+        let mut copy = alice.clone();
+        alice.post(&replicas[0], "/bye-bye").assert_clears();
+        assert_eq!(world.app.last().user(), Some("alice"), "{scope}");
+        copy.clone().get(&replicas[1], "/app").assert_session_over();
+        copy.post(&replicas[1], "/bye-bye").assert_clears();
+        assert_eq!(world.app.count("/bye-bye"), 2);
+        assert_eq!(world.app.last().user(), None, "{scope}");
+    }
+}
