@@ -7,8 +7,7 @@
 //! The signing keys are on the same log. A round that read of a change reads the keys anew before `applied` moves, and so does
 //! one that began past the deadline, since an entry may have been pruned meanwhile; one that cannot has failed.
 
-use std::collections::HashMap;
-use std::sync::PoisonError;
+use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -16,11 +15,12 @@ use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
-use super::{OnLapse, Pending, Revocations};
+use super::owed::Batch;
+use super::{OnLapse, Revocations};
 use crate::causes::Causes;
 use crate::clock::BootTime;
 use crate::keys::KeysError;
-use crate::store::{LogRead, LoggedReason, Mark, ReplicaId, StoreError};
+use crate::store::{LogRead, LoggedReason, Mark, ReplicaId, Revocation, StoreError};
 
 /// Runs the rounds; the one task that moves the deadline.
 struct Feed<'a> {
@@ -239,8 +239,8 @@ impl<'a> Feed<'a> {
             self.cut_if_lapsed(now);
             return;
         }
-        if shared.has_pending.load(Ordering::Acquire) {
-            self.write_pending().await;
+        if !shared.owed.is_empty() {
+            self.write_owed().await;
         }
         if now.since(self.swept_at) >= shared.settings.lease {
             self.swept_at = now;
@@ -269,25 +269,16 @@ impl<'a> Feed<'a> {
         }
     }
 
-    async fn write_pending(&self) {
+    /// For no longer than the lease can wait; what is left waits for the next time.
+    async fn write_owed(&self) {
         let shared = &*self.revocations.shared;
-        let pending = std::mem::take(
-            &mut *shared
-                .pending
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner),
-        );
-        shared.has_pending.store(false, Ordering::Release);
-        let now = shared.clock.now();
+        let until = shared.clock.boot() + shared.settings.lease / 3;
+        let mut batches = VecDeque::from(shared.owed.take());
         let mut wrote_something = false;
-        for owed in pending {
-            let written = match &owed {
-                Pending::Session(handle, reason) => {
-                    shared.store.revoke(&[*handle], *reason, now).await
-                }
-                Pending::User(user, reason) => shared.store.revoke_user(user, *reason, now).await,
-            };
-            match written {
+        while shared.clock.boot() < until
+            && let Some(batch) = batches.pop_front()
+        {
+            match self.write(&batch).await {
                 Ok(revocation) => {
                     wrote_something = true;
                     info!(
@@ -295,12 +286,32 @@ impl<'a> Feed<'a> {
                         "wrote a revocation that was owed to the session store"
                     );
                 }
-                Err(_) => self.revocations.owe([owed]),
+                Err(error) => {
+                    // One that the store does not take keeps no other from it.
+                    let each = match error.is_temporary() {
+                        true => Vec::new(),
+                        false => batch.split(),
+                    };
+                    if each.is_empty() {
+                        shared.owed.give_back([batch]);
+                    }
+                    batches.extend(each);
+                }
             }
         }
+        shared.owed.give_back(batches);
         // Else the next try waits for the next poll: a store that refuses at once would be asked without a pause.
         if wrote_something {
             shared.wake.notify_one();
+        }
+    }
+
+    async fn write(&self, batch: &Batch) -> Result<Revocation, StoreError> {
+        let shared = &*self.revocations.shared;
+        let now = shared.clock.now();
+        match batch {
+            Batch::Sessions(handles, reason) => shared.store.revoke(handles, *reason, now).await,
+            Batch::User(user, reason) => shared.store.revoke_user(user, *reason, now).await,
         }
     }
 

@@ -3,7 +3,8 @@
 //! - `set`: the revocation set, in memory;
 //! - `live`: the open streams of each session;
 //! - `feed`: follows the store's log and renews the lease on what it read;
-//! - `barrier`: waits until a revocation holds on every replica.
+//! - `barrier`: waits until a revocation holds on every replica;
+//! - `owed`: what the store could not be told yet.
 //!
 //! [`Revocations`] ties them together. The protocol is small and each of its orders matters: a replica first *writes* its row
 //! and commits, and only then *reads* the log; a revoker first commits its log entry, and only then reads the rows. So of any
@@ -12,10 +13,11 @@
 mod barrier;
 mod feed;
 mod live;
+mod owed;
 mod set;
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::sync::{Notify, Semaphore};
@@ -34,6 +36,7 @@ use crate::store::{
 };
 
 use barrier::Barrier;
+use owed::{Owed, Pending};
 
 /// What decides whether a session that shows a valid token is served.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -113,19 +116,11 @@ struct Shared {
     wake: Notify,
     barrier: Barrier,
     /// Revocations that were asked for while the store could not be reached.
-    pending: Mutex<Vec<Pending>>,
-    has_pending: AtomicBool,
+    owed: Owed,
     /// Bounds the reads of a replica past its deadline.
     store_reads: Semaphore,
     /// What the feed reads anew when the log says so; `None` in a process that neither signs nor verifies.
     keys: Option<SigningKeys>,
-}
-
-/// A revocation that is owed to the store.
-#[derive(Clone, Debug)]
-enum Pending {
-    Session(SessionHandle, RevocationReason),
-    User(UserId, RevocationReason),
 }
 
 impl Revocations {
@@ -162,8 +157,7 @@ impl Revocations {
             applied: AtomicU64::new(0),
             committed: AtomicU64::new(0),
             wake: Notify::new(),
-            pending: Mutex::default(),
-            has_pending: AtomicBool::new(false),
+            owed: Owed::default(),
             store_reads: Semaphore::new(MAX_STORE_READS),
             keys,
         };
@@ -262,7 +256,7 @@ impl Revocations {
         self.refuse_from_now_on(handles.iter().copied(), now);
         let revocation = self.shared.store.revoke(handles, reason, now).await;
         let revocation = revocation.inspect_err(|_| {
-            self.owe(
+            self.shared.owed.add(
                 handles
                     .iter()
                     .map(|handle| Pending::Session(*handle, reason)),
@@ -282,8 +276,8 @@ impl Revocations {
         let now = self.shared.clock.now();
         self.refuse_from_now_on(known.iter().copied(), now);
         let revocation = self.shared.store.revoke_user(user, reason, now).await;
-        let revocation =
-            revocation.inspect_err(|_| self.owe([Pending::User(user.clone(), reason)]))?;
+        let revocation = revocation
+            .inspect_err(|_| self.shared.owed.add([Pending::User(user.clone(), reason)]))?;
         self.acknowledge(&revocation).await;
         Ok(revocation)
     }
@@ -408,15 +402,6 @@ impl Revocations {
                 .insert(handle, now + self.shared.settings.access_lifetime);
             self.shared.live.cut(&handle);
         }
-    }
-
-    fn owe(&self, revocations: impl IntoIterator<Item = Pending>) {
-        self.shared
-            .pending
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .extend(revocations);
-        self.shared.has_pending.store(true, Ordering::Release);
     }
 }
 

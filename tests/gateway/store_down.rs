@@ -147,3 +147,25 @@ fn a_store_that_can_only_be_read_serves_who_is_logged_in() {
         world.store().number("SELECT COUNT(*) FROM session") == 0
     });
 }
+
+/// What is owed is written together: one by one it would hold up the feed, and with it the lease.
+#[test]
+fn logouts_that_are_owed_share_a_transaction() {
+    let world = World::new();
+    let gateway = world.replica();
+    let browsers: Vec<_> = (0..40)
+        .map(|number| Browser::logged_in(&gateway, &format!("user-{number}")))
+        .collect();
+    let outage = world.store().take_away();
+    for browser in &browsers {
+        for _ in 0..3 {
+            assert_eq!(browser.clone().post(&gateway, "/logout").status, 503);
+        }
+    }
+    drop(outage);
+    eventually("what was owed is written", || {
+        world.store().number("SELECT COUNT(*) FROM session") == 0
+    });
+    let transactions = "SELECT COUNT(DISTINCT sequence) FROM revocation WHERE reason = 'logout'";
+    assert!(world.store().number(transactions) <= 2);
+}

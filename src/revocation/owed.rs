@@ -1,0 +1,143 @@
+//! Revocations that were asked for while the store could not be reached, until they are written.
+//!
+//! They are written by the task that renews the lease, so in few transactions: an outage may leave thousands. However often
+//! one is asked for, it is owed once.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+use crate::identity::UserId;
+use crate::session::SessionHandle;
+use crate::store::RevocationReason;
+
+/// What this process owes to the store.
+#[derive(Debug, Default)]
+pub(super) struct Owed {
+    pending: Mutex<HashSet<Pending>>,
+    is_any: AtomicBool,
+}
+
+/// A revocation that is owed.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Pending {
+    Session(SessionHandle, RevocationReason),
+    User(UserId, RevocationReason),
+}
+
+/// What is written in one transaction.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Batch {
+    Sessions(Vec<SessionHandle>, RevocationReason),
+    User(UserId, RevocationReason),
+}
+
+impl Owed {
+    pub(super) fn add(&self, revocations: impl IntoIterator<Item = Pending>) {
+        let mut pending = self.pending.lock().unwrap_or_else(PoisonError::into_inner);
+        pending.extend(revocations);
+        self.is_any.store(!pending.is_empty(), Ordering::Release);
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        !self.is_any.load(Ordering::Acquire)
+    }
+
+    /// All that is owed; who cannot write it gives it back.
+    pub(super) fn take(&self) -> Vec<Batch> {
+        let pending = {
+            let mut pending = self.pending.lock().unwrap_or_else(PoisonError::into_inner);
+            self.is_any.store(false, Ordering::Release);
+            std::mem::take(&mut *pending)
+        };
+        let mut sessions: HashMap<RevocationReason, Vec<SessionHandle>> = HashMap::new();
+        let mut batches = Vec::new();
+        for owed in pending {
+            match owed {
+                Pending::Session(handle, reason) => {
+                    sessions.entry(reason).or_default().push(handle);
+                }
+                Pending::User(user, reason) => batches.push(Batch::User(user, reason)),
+            }
+        }
+        for (reason, handles) in sessions {
+            let parts = handles.chunks(MOST_AT_ONCE);
+            batches.extend(parts.map(|part| Batch::Sessions(part.to_vec(), reason)));
+        }
+        batches
+    }
+
+    pub(super) fn give_back(&self, batches: impl IntoIterator<Item = Batch>) {
+        self.add(batches.into_iter().flat_map(Batch::into_pending));
+    }
+}
+
+impl Batch {
+    /// Each for itself; none if it is one already.
+    pub(super) fn split(&self) -> Vec<Self> {
+        match self {
+            Self::Sessions(handles, reason) if handles.len() > 1 => handles
+                .iter()
+                .map(|handle| Self::Sessions(vec![*handle], *reason))
+                .collect(),
+            Self::Sessions(..) | Self::User(..) => Vec::new(),
+        }
+    }
+
+    fn into_pending(self) -> Vec<Pending> {
+        match self {
+            Self::Sessions(handles, reason) => handles
+                .into_iter()
+                .map(|handle| Pending::Session(handle, reason))
+                .collect(),
+            Self::User(user, reason) => vec![Pending::User(user, reason)],
+        }
+    }
+}
+
+/// Keeps each write short.
+const MOST_AT_ONCE: usize = 500;
+
+#[cfg(test)]
+mod tests {
+    use super::{Batch, MOST_AT_ONCE, Owed, Pending};
+    use crate::identity::UserId;
+    use crate::session::SessionHandle;
+    use crate::store::RevocationReason;
+
+    #[test]
+    fn what_is_asked_for_twice_is_owed_once_and_nothing_is_lost() {
+        let owed = Owed::default();
+        assert!(owed.is_empty());
+        let handles: Vec<_> = (0..MOST_AT_ONCE + 1)
+            .map(|_| SessionHandle::random())
+            .collect();
+        let user = UserId::parse("alice").unwrap();
+        for _ in 0..3 {
+            let one = |handle: &SessionHandle| Pending::Session(*handle, RevocationReason::Logout);
+            owed.add(handles.iter().map(one));
+            owed.add([Pending::User(user.clone(), RevocationReason::LogoutUser)]);
+        }
+        let batches = owed.take();
+        assert!(owed.is_empty());
+        assert_eq!(batches.len(), 3, "two of sessions, one of a user");
+        let (mut written, mut others): (Vec<_>, Vec<_>) = (Vec::new(), Vec::new());
+        for batch in batches {
+            match batch {
+                Batch::Sessions(part, RevocationReason::Logout) => written.extend(part),
+                other => others.push(other),
+            }
+        }
+        written.sort_unstable();
+        let mut asked_for = handles;
+        asked_for.sort_unstable();
+        assert_eq!(written, asked_for);
+        assert_eq!(others, [Batch::User(user, RevocationReason::LogoutUser)]);
+
+        owed.give_back([]);
+        assert!(owed.is_empty());
+        owed.give_back(others.clone());
+        assert!(!owed.is_empty());
+        assert_eq!(owed.take(), others);
+    }
+}
