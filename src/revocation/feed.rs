@@ -192,30 +192,37 @@ impl<'a> Feed<'a> {
         }
     }
 
-    /// Into the set, and then at the open streams.
+    /// Into the set, and then at the open streams. What comes after an entry that is not understood is as true as what comes
+    /// before it.
     fn insert(&self, log: &LogRead) -> Result<(), RoundError> {
         let shared = &*self.revocations.shared;
+        let mut not_understood = None;
+        let mut ended = Vec::new();
         for entry in &log.entries {
-            if let LoggedReason::Unknown(reason) = &entry.reason {
-                shared.deadline.store(0, Ordering::Release);
-                return Err(RoundError::UnknownReason(reason.clone()));
-            }
             match (entry.handle, &entry.reason) {
+                (_, LoggedReason::Unknown(reason)) => not_understood = Some(reason.clone()),
                 (Some(handle), LoggedReason::Claims { version }) => {
                     shared.set.require(handle, *version, entry.expires);
                 }
-                (Some(handle), _) => shared.set.insert(handle, entry.expires),
+                (Some(handle), reason) => {
+                    shared.set.insert(handle, entry.expires);
+                    if matches!(reason, LoggedReason::Known(_)) {
+                        ended.push(handle);
+                    }
+                }
                 (None, _) => {}
             }
         }
-        let ended = log
-            .entries
-            .iter()
-            .filter(|entry| matches!(entry.reason, LoggedReason::Known(_)));
-        for handle in ended.filter_map(|entry| entry.handle) {
+        for handle in ended {
             shared.live.cut(&handle);
         }
-        Ok(())
+        match not_understood {
+            None => Ok(()),
+            Some(reason) => {
+                shared.deadline.store(0, Ordering::Release);
+                Err(RoundError::UnknownReason(reason))
+            }
+        }
     }
 
     /// From the next write of the own row on, everyone may rely on it.

@@ -312,3 +312,28 @@ fn a_replica_that_has_lost_touch_cuts_its_streams_unless_told_to_keep_them() {
         drop(outage);
     }
 }
+
+/// An entry of a newer version is not confirmed; what else the log says is done all the same.
+#[test]
+fn an_entry_that_is_not_understood_keeps_no_stream_of_another_session_open() {
+    let world = World::with(&[
+        ("revocation.on_lapse", "keep"),
+        ("revocation.lease", "500ms"),
+    ]);
+    let [here, there] = world.replicas();
+    echoes(&world.app, "/app/ws");
+    let alice = Browser::logged_in(&here, "alice");
+    let mut socket = open_websocket(&there, "/app/ws", Some(&alice));
+    let next = "UPDATE revocation_head SET sequence = sequence + 1 RETURNING sequence";
+    let sequence = world.store().number(next);
+    world.store().number(&format!(
+        "INSERT INTO revocation (sequence, handle, reason, expires, mark)
+         VALUES ({sequence}, x'', 'of-tomorrow', {FAR}, randomblob(8)) RETURNING 1"
+    ));
+    assert_eq!(alice.clone().post(&here, "/logout").status, 200);
+    assert_eq!(closed_with(&mut socket).0, 4401);
+    alice.clone().get(&there, "/app").assert_session_over();
+}
+
+/// In the year 2200.
+const FAR: i64 = 7_258_118_400_000;
