@@ -235,6 +235,7 @@ fn upstream_status(error: &UpstreamError) -> StatusCode {
         UpstreamError::Connect { .. }
         | UpstreamError::Closed { .. }
         | UpstreamError::Garbage { .. }
+        | UpstreamError::Framing { .. }
         | UpstreamError::UnexpectedUpgrade { .. } => StatusCode::BAD_GATEWAY,
     }
 }
@@ -259,6 +260,7 @@ pub const REASONS: &[&str] = &[
     "upstream_response_timeout",
     "upstream_closed",
     "upstream_garbage",
+    "upstream_framing",
     "upstream_unexpected_upgrade",
     "request_body",
     "login_overtaken",

@@ -36,6 +36,11 @@ pub enum UpstreamError {
         #[source]
         cause: hyper::Error,
     },
+    /// The answer's body would end elsewhere for another reader, or has a transfer coding besides chunks; 502.
+    #[error(
+        "upstream {upstream} did not say plainly where its answer ends: check its Content-Length and Transfer-Encoding"
+    )]
+    Framing { upstream: Arc<str> },
     /// 101 to a request that asked for no upgrade; 502.
     #[error("upstream {upstream} switched protocols without being asked")]
     UnexpectedUpgrade { upstream: Arc<str> },
@@ -64,6 +69,7 @@ impl UpstreamError {
             | Self::ResponseTimeout { .. }
             | Self::Closed { .. }
             | Self::Garbage { .. }
+            | Self::Framing { .. }
             | Self::UnexpectedUpgrade { .. } => Fault::Upstream,
         }
     }
@@ -76,6 +82,7 @@ impl UpstreamError {
             Self::ResponseTimeout { .. } => "upstream_response_timeout",
             Self::Closed { .. } => "upstream_closed",
             Self::Garbage { .. } => "upstream_garbage",
+            Self::Framing { .. } => "upstream_framing",
             Self::UnexpectedUpgrade { .. } => "upstream_unexpected_upgrade",
             Self::RequestBody { .. } => "request_body",
         }

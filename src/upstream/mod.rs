@@ -121,6 +121,11 @@ impl Upstream {
             connection.leave_to_upgrade();
             return Ok(answer.map(UpstreamBody::detached));
         }
+        if !settle_framing(answer.headers_mut()) {
+            return Err(UpstreamError::Framing {
+                upstream: self.name(),
+            });
+        }
         // To a server that answered in HTTP/1.0 hyper speaks HTTP/1.0 from then on, which cannot frame a body of
         // unknown length.
         let pool = (answer.version() == Version::HTTP_11).then(|| Rc::clone(&self.pool));
@@ -198,6 +203,44 @@ fn write_framing(headers: &mut HeaderMap, body: &RequestBody) {
         headers.remove(CONTENT_LENGTH);
         headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
     }
+}
+
+/// Leaves one account of where an answer ends, the one that hyper reads its body by: of a length beside chunks nothing is left
+/// (RFC 9112 section 6.3), a length that is said twice is said once. False if the answer can be read in two ways, or is coded
+/// in a way that nobody past the upstream would know of.
+fn settle_framing(headers: &mut HeaderMap) -> bool {
+    let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
+    if let Some(coding) = codings.next() {
+        let only_chunked =
+            coding.as_bytes().eq_ignore_ascii_case(b"chunked") && codings.next().is_none();
+        headers.remove(CONTENT_LENGTH);
+        return only_chunked;
+    }
+    let mut lengths = headers.get_all(CONTENT_LENGTH).iter();
+    let Some(first) = lengths.next() else {
+        return true;
+    };
+    if lengths.next().is_none() && is_number(first.as_bytes()) {
+        return true;
+    }
+    let mut all = headers
+        .get_all(CONTENT_LENGTH)
+        .iter()
+        .flat_map(|line| line.as_bytes().split(|byte| *byte == b','))
+        .map(<[u8]>::trim_ascii);
+    let said = all.next().unwrap_or_default();
+    if !is_number(said) || all.any(|again| again != said) {
+        return false;
+    }
+    let Ok(length) = HeaderValue::from_bytes(said) else {
+        return false;
+    };
+    headers.insert(CONTENT_LENGTH, length);
+    true
+}
+
+fn is_number(text: &[u8]) -> bool {
+    !text.is_empty() && text.iter().all(u8::is_ascii_digit)
 }
 
 /// The same request again; only for one without body.

@@ -22,6 +22,10 @@ fn answers_come_in_every_framing() {
             "/public/chunked" => peer.send(
                 "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n1\r\nh\r\n004;x=y\r\nello\r\n0\r\n\r\n",
             ),
+            "/public/both" => peer.send(
+                "HTTP/1.1 200 OK\r\ncontent-length: 2\r\ntransfer-encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n",
+            ),
+            "/public/twice" => peer.send("HTTP/1.1 200 OK\r\ncontent-length: 5, 5\r\n\r\nhello"),
             "/public/empty" => peer.send("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n"),
             "/public/close" => {
                 peer.send("HTTP/1.1 200 OK\r\n\r\nhello");
@@ -38,6 +42,8 @@ fn answers_come_in_every_framing() {
     for (path, body) in [
         ("length", "hello"),
         ("chunked", "hello"),
+        ("both", "hello"),
+        ("twice", "hello"),
         ("empty", ""),
         ("close", "hello"),
         ("http10", "hello"),
@@ -48,6 +54,12 @@ fn answers_come_in_every_framing() {
         let framed = answer.header("content-length").is_some()
             != answer.header("transfer-encoding").is_some();
         assert!(framed, "{path}: {}", answer.head);
+        let length = answer.header("content-length");
+        assert!(
+            length.is_none_or(|length| length == "5"),
+            "{path}: {}",
+            answer.head
+        );
     }
 }
 
