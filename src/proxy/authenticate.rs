@@ -489,7 +489,7 @@ enum Weight {
     Live,
 }
 
-/// RFC 6455 section 4.1.
+/// RFC 6455 section 4.1; in HTTP/1.0 nothing is upgraded (RFC 9110 section 7.8).
 pub fn is_websocket_handshake(received: &Received) -> bool {
     let headers = received.headers();
     let lists = |name, token| {
@@ -499,6 +499,7 @@ pub fn is_websocket_handshake(received: &Received) -> bool {
             .any(|value| headers::has_token(value, token))
     };
     received.method() == http::Method::GET
+        && received.request.version() == http::Version::HTTP_11
         && lists(http::header::UPGRADE, "websocket")
         && lists(http::header::CONNECTION, "upgrade")
 }

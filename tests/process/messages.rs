@@ -113,6 +113,14 @@ fn no_upgrade_but_to_a_websocket() {
         }
     }
     assert_eq!(upstream.requests(), 12);
+
+    let mut conn = gateway.connect();
+    conn.send(format!(
+        "GET /public/ HTTP/1.0\r\nhost: g.test\r\n{websocket}\r\n\r\n"
+    ));
+    assert_eq!(conn.answer().status, 200);
+    let head = upstream.heads().pop().unwrap();
+    assert_eq!(header(&head, "upgrade"), None, "{head}");
 }
 
 #[test]
