@@ -120,8 +120,10 @@ fn read_login(headers: &HeaderMap) -> Result<Option<Login>, Rejection> {
         return Ok(None);
     };
     let unusable = |header: &str, why: String| Rejection::LoginUnusable(format!("{header}: {why}"));
-    if headers.get_all(LOGIN_HEADER).iter().count() > 1 {
-        return Err(unusable(LOGIN_HEADER, "sent more than once".into()));
+    for header in [LOGIN_HEADER, CLAIMS_HEADER, SESSION_DATA_HEADER] {
+        if headers.get_all(header).iter().count() > 1 {
+            return Err(unusable(header, "sent more than once".into()));
+        }
     }
     let user = UserId::from_header_value(user)
         .map_err(|error| unusable(LOGIN_HEADER, error.to_string()))?;

@@ -97,6 +97,8 @@ fn a_login_that_cannot_be_used_is_a_bad_gateway_and_sets_no_cookie() {
     for said in [
         "portcullis-login: ",
         "portcullis-login: alice\r\nportcullis-login: bob",
+        "portcullis-login: alice\r\nportcullis-claims: e30\r\nportcullis-claims: e30",
+        "portcullis-login: alice\r\nportcullis-session-data: 1\r\nportcullis-session-data: 2",
         "portcullis-login: ali%0d%0aX-Evil: 1",
         "portcullis-login: %zz",
         "portcullis-login: 100%",
