@@ -149,6 +149,9 @@ impl HeaderRules {
             || NOT_FROM_CLIENTS
                 .iter()
                 .any(|forbidden| equals_folded(name, forbidden))
+            || FRAMING
+                .iter()
+                .any(|framing| name != *framing && equals_folded(name, framing))
     }
 
     fn is_identity(&self, name: &str) -> bool {
@@ -241,6 +244,9 @@ const NOT_FROM_CLIENTS: [&str; 7] = [
     "x-original-host",
     "x-rewrite-url",
 ];
+
+/// Where a body ends is said by the gateway anew; their aliases (`Content_Length`) would say something else.
+const FRAMING: [&str; 2] = ["content-length", "transfer-encoding"];
 
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
