@@ -1,6 +1,6 @@
 //! Stage 1: a request whose head can be read in one way only.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 
 use http::header::{COOKIE, HOST, HeaderMap, TRANSFER_ENCODING};
 use http::{HeaderValue, Method, Request, Uri, Version};
@@ -141,13 +141,30 @@ fn names_host(uri: &Uri, host: &HeaderValue) -> bool {
     })
 }
 
-/// Letters, digits and what a host, an IPv6 literal and a port are written with (RFC 3986 section 3.2.2); no user part.
-fn is_authority(host: &[u8]) -> bool {
-    !host.is_empty()
-        && host.len() <= MAX_HOST
-        && host
-            .iter()
-            .all(|byte| byte.is_ascii_alphanumeric() || b"-._~:[]".contains(byte))
+/// A name, or an IPv6 literal in brackets, and perhaps a port (RFC 3986 section 3.2.2); no user part, nothing encoded.
+fn is_authority(authority: &[u8]) -> bool {
+    let after_literal = authority
+        .iter()
+        .rposition(|byte| *byte == b']')
+        .map(|at| at + 1);
+    let end_of_host = authority[after_literal.unwrap_or(0)..]
+        .iter()
+        .position(|byte| *byte == b':')
+        .map_or(authority.len(), |at| after_literal.unwrap_or(0) + at);
+    let (host, port) = authority.split_at(end_of_host);
+    let is_host = match host {
+        [b'[', literal @ .., b']'] => {
+            std::str::from_utf8(literal).is_ok_and(|literal| literal.parse::<Ipv6Addr>().is_ok())
+        }
+        name => {
+            !name.is_empty()
+                && name
+                    .iter()
+                    .all(|byte| byte.is_ascii_alphanumeric() || b"-._~".contains(byte))
+        }
+    };
+    let is_port = port.iter().skip(1).all(u8::is_ascii_digit);
+    is_host && is_port && authority.len() <= MAX_HOST
 }
 
 /// In all `Cookie` headers of a request. Browsers keep about 180 for a site.
@@ -176,6 +193,7 @@ mod tests {
             "[::1]:8080",
             "my_app",
             "localhost",
+            "g.test:",
         ] {
             assert!(is_authority(host.as_bytes()), "{host}");
         }
@@ -190,6 +208,14 @@ mod tests {
             "a?b",
             "a#b",
             "a\\b",
+            ":80",
+            "g.test:80:80",
+            "g.test:http",
+            "[::1",
+            "::1",
+            "a]b[",
+            "[::1]x:80",
+            "[g.test]",
         ] {
             assert!(!is_authority(host.as_bytes()), "{host}");
         }
