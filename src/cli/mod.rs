@@ -11,7 +11,7 @@ mod sessions;
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{ArgGroup, Args, Parser, Subcommand};
 
 use crate::config::{Config, ConfigErrors, QuickFlags};
 use crate::session::SessionHandle;
@@ -49,6 +49,7 @@ enum Command {
 
 /// Where the configuration comes from.
 #[derive(Debug, Args)]
+#[command(group(ArgGroup::new("application").required(true).args(["config", "upstream"])))]
 struct ServeArgs {
     /// The configuration file.
     #[arg(long, conflicts_with_all = ["listen", "upstream", "login", "logout", "store", "public_url"])]
@@ -57,7 +58,7 @@ struct ServeArgs {
     #[arg(long)]
     listen: Option<String>,
     /// The application, such as http://127.0.0.1:3000.
-    #[arg(long, required_unless_present = "config")]
+    #[arg(long)]
     upstream: Option<String>,
     /// Path of the application's login (POST); may be repeated.
     #[arg(long)]

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::support::{Home, Upstream, app, header, only_app, timed};
+use crate::support::{Home, Upstream, app, eventually, header, only_app, timed};
 
 const RULES: &str = "[[route]]\npath = \"/public/**\"\nauth = \"none\"\n[[route]]\npath = \"/hook\"\nauth = \"none\"\n";
 
@@ -26,7 +26,9 @@ fn one_that_is_down_is_502_until_it_is_up() {
     }
     // Whoever has no session does not learn that it is down.
     assert_eq!(gateway.status("/private", ""), 401);
-    assert!(gateway.log().contains("upstream_connect"));
+    eventually("the log tells of it", || {
+        gateway.log().contains("upstream_connect")
+    });
     let _up = Upstream::scripted_at(address, |peer, _| {
         peer.send("HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n")
     });
