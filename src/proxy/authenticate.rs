@@ -20,7 +20,7 @@ use super::rejection::{Rejection, Unproven};
 use super::reply::Announced;
 use super::{Proxy, headers, origin};
 use crate::clock::Timestamp;
-use crate::cookie::Candidates;
+use crate::cookie::{Candidates, PresentedCookies};
 use crate::issuer::Issuer;
 use crate::refresher::NotRefreshed;
 use crate::revocation::Verdict;
@@ -269,7 +269,7 @@ impl Proxy {
             Some(Bearer::Refresh(_) | Bearer::Unusable) => return Ok(Standing::Nobody),
         }
         let presented = self.teller.cookies.read(received.headers());
-        match self.by_access(&presented.access, now).await? {
+        match self.by_access(&presented, now).await? {
             Standing::Nobody if self.settings.refresh_in_line && !presented.refresh.is_empty() => {}
             standing => return Ok(standing),
         }
@@ -280,24 +280,26 @@ impl Proxy {
         }
     }
 
-    /// Each distinct token is tried: exactly one live session is taken; two are nobody's honest cookies.
+    /// Each distinct token is tried: exactly one live session is taken; two are nobody's honest cookies. A session that is over
+    /// takes none with it that may go on.
     async fn by_access(
         &self,
-        tokens: &Candidates<'_>,
+        presented: &PresentedCookies<'_>,
         now: Timestamp,
     ) -> Result<Standing, Rejection> {
+        let tokens = &presented.access;
         if tokens.too_many() {
             return Ok(Standing::Over(Unproven::Over));
         }
         let mut live: Option<(Arc<Caller>, &str)> = None;
-        let mut over = false;
+        let (mut over, mut expired) = (Vec::new(), Vec::new());
         for text in tokens.iter() {
             let Some(caller) = self.verified.verify(text, &self.issuer) else {
                 continue;
             };
             match self.weigh(&caller, now).await? {
-                Weight::Nothing => {}
-                Weight::Over => over = true,
+                Weight::Nothing => expired.push(caller.token.handle),
+                Weight::Over => over.push(caller.token.handle),
                 Weight::Live => {
                     self.note_use(&caller, now);
                     match &live {
@@ -317,8 +319,25 @@ impl Proxy {
                 Standing::Known(caller, News::Settled(cookies))
             }
             Some((caller, _)) => Standing::Known(caller, News::Nothing),
-            None if over => Standing::Over(Unproven::Over),
-            None => Standing::Nobody,
+            None if over.is_empty() => Standing::Nobody,
+            None => {
+                let by_refresh = presented
+                    .refresh
+                    .iter()
+                    .filter_map(|token| self.issuer.parse_refresh(token).ok())
+                    .map(|token| token.handle());
+                let may_go_on = |handle: &SessionHandle| {
+                    !over.contains(handle) && !self.revocations.is_revoked(handle)
+                };
+                match expired
+                    .into_iter()
+                    .chain(by_refresh)
+                    .any(|it| may_go_on(&it))
+                {
+                    true => Standing::Nobody,
+                    false => Standing::Over(Unproven::Over),
+                }
+            }
         })
     }
 

@@ -299,3 +299,31 @@ fn what_depends_on_a_session_is_kept_by_no_shared_cache() {
     answer.assert_opened();
     assert_eq!(answer.header("cache-control"), Some("no-store"));
 }
+
+/// P14: a token of a session that is over, tossed in or left in another scope, takes no other session with it.
+#[test]
+fn a_token_of_a_session_that_is_over_clears_no_other_session() {
+    for refresh in ["transparent", "client"] {
+        let world = World::with(&[("session.refresh", refresh)]);
+        let gateway = world.replica();
+        let alice = Browser::logged_in(&gateway, "alice");
+        world.pass(Duration::from_hours(1));
+        let mut gone = Browser::logged_in(&gateway, "bob");
+        let over = gone.access().to_owned();
+        gone.post(&gateway, "/logout").assert_clears();
+        let both = format!("sAccessToken={over}; sAccessToken={}", alice.access());
+        if refresh == "client" {
+            let answer = gateway.send("GET", "/app", &[("Cookie", &both)], "");
+            answer.assert_refused(401, "try refresh token");
+            answer.assert_says_nothing_of_a_session();
+            continue;
+        }
+        for access in [both, format!("sAccessToken={over}")] {
+            let cookies = format!("{access}; sRefreshToken={}", alice.refresh());
+            let answer = gateway.send("GET", "/app", &[("Cookie", &cookies)], "");
+            assert_eq!((answer.status, answer.text()), (200, "hello"));
+            assert_eq!(world.app.last().user(), Some("alice"));
+            answer.front_token();
+        }
+    }
+}
