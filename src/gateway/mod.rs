@@ -279,9 +279,22 @@ impl Gateway {
     }
 }
 
+/// A store that is of no use is closed in order, so that nothing of it is left beside its file.
 async fn build_parts(config: &Config, clock: &Clock) -> Result<Parts, GatewayError> {
     let store = open_store(config).await?;
-    let master = master_key::obtain(&config.store.master_key, &store).await?;
+    let built = build_on(&store, config, clock).await;
+    if built.is_err() {
+        store.close().await;
+    }
+    built
+}
+
+async fn build_on(
+    store: &SessionStore,
+    config: &Config,
+    clock: &Clock,
+) -> Result<Parts, GatewayError> {
+    let master = master_key::obtain(&config.store.master_key, store).await?;
     let issuer = Issuer::load(
         assemble::issuer(config),
         &master,
@@ -303,7 +316,7 @@ async fn build_parts(config: &Config, clock: &Clock) -> Result<Parts, GatewayErr
         started_at: clock.now(),
     });
     Ok(Parts {
-        store,
+        store: store.clone(),
         issuer: Arc::new(issuer),
         revocations,
         metrics,

@@ -66,6 +66,10 @@ fn what_is_wrong_with_a_key_is_said_and_nothing_is_overwritten() {
             assert!(ended.stderr.contains("portcullis.key"), "{what}: {ended:?}");
         }
         assert_eq!(std::fs::read(&key).unwrap(), content, "{what}");
+        // Of a log that is left behind, SQLite would make another database than the one that is put in its place.
+        let left = home.files();
+        let logs = left.iter().filter(|name| name.contains("-wal"));
+        assert_eq!(logs.count(), 0, "{what}: {left:?}");
         chmod(&key, 0o600);
     }
     std::fs::remove_file(&key).unwrap();
