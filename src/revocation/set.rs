@@ -201,7 +201,7 @@ mod tests {
     #[test]
     fn size_evicts_nothing() {
         let set = RevocationSet::default();
-        let handles: Vec<SessionHandle> = (0..100_000).map(|_| SessionHandle::random()).collect();
+        let handles: Vec<SessionHandle> = (0..1_000_000).map(|_| SessionHandle::random()).collect();
         for handle in &handles {
             set.insert(*handle, NOW + HOUR);
         }
@@ -209,6 +209,8 @@ mod tests {
         assert_eq!(set.len(), handles.len());
         assert!(handles.iter().all(|handle| set.contains(handle)));
         assert!(!set.contains(&SessionHandle::random()));
+        set.forget(NOW + HOUR + Duration::from_secs(2));
+        assert!(set.is_empty(), "time evicts everything");
     }
 
     #[test]
