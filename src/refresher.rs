@@ -14,12 +14,14 @@ use crate::issuer::{Ended, IssueError, Issued, Issuer, RefreshError, Refreshed};
 use crate::revocation::{Revocations, StoreUnreadable, Verdict};
 use crate::session::{Device, RefreshToken, SessionHandle};
 use crate::store::{RevocationReason, Shown};
+use crate::telemetry::Metrics;
 
 /// Exchanges refresh tokens for all workers of this process.
 pub struct Refresher {
     issuer: Arc<Issuer>,
     revocations: Revocations,
     clock: Clock,
+    metrics: Metrics,
     /// Exchanges of the last moment, so that the requests of one page share one.
     recent: Cache<(SessionHandle, u32), Recent>,
     remembered_for: Duration,
@@ -84,6 +86,7 @@ impl Refresher {
         issuer: Arc<Issuer>,
         revocations: Revocations,
         clock: Clock,
+        metrics: Metrics,
         settings: RefresherSettings,
     ) -> Self {
         let remembered_for = REMEMBERED_FOR.min(settings.reuse_grace);
@@ -91,6 +94,7 @@ impl Refresher {
             issuer,
             revocations,
             clock,
+            metrics,
             recent: Cache::builder()
                 .max_capacity(MAX_SESSIONS)
                 .time_to_live(REMEMBERED_FOR)
@@ -223,12 +227,15 @@ impl Refresher {
             presented_with = from.user_agent,
             "a refresh token came back after its successor was used: the session is revoked"
         );
-        if let Err(error) = self
-            .revocations
-            .revoke(&[handle], RevocationReason::Theft)
-            .await
-        {
-            warn!(error = %Causes(&error), session = %handle, "could not write the revocation of a stolen session yet");
+        let reason = RevocationReason::Theft;
+        match self.revocations.revoke(&[handle], reason).await {
+            Ok(revocation) => {
+                let ended = revocation.ended.len() as u64;
+                self.metrics.sessions_revoked(reason.name(), ended);
+            }
+            Err(error) => {
+                warn!(error = %Causes(&error), session = %handle, "could not write the revocation of a stolen session yet");
+            }
         }
     }
 }

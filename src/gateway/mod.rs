@@ -165,6 +165,7 @@ impl Gateway {
                 Arc::clone(&parts.issuer),
                 parts.revocations.clone(),
                 clock.clone(),
+                parts.metrics.clone(),
                 assemble::refresher(config),
             )),
             revocations: parts.revocations.clone(),

@@ -18,7 +18,8 @@ use crate::identity::UserId;
 use crate::issuer::{IssueError, NewSession, OpenError, SessionClaims, SessionData};
 use crate::secret::from_base64url_any;
 use crate::session::SessionHandle;
-use crate::store::RevocationReason;
+use crate::store::{Revocation, RevocationReason};
+use crate::telemetry::Metrics;
 
 /// What the application said about a login.
 struct Login {
@@ -67,6 +68,7 @@ impl Proxy {
             replaces: previous.pop(),
         };
         let (issuer, revocations) = (Arc::clone(&self.issuer), self.revocations.clone());
+        let metrics = self.metrics.clone();
         let open = async move {
             revocations
                 .trust_keys()
@@ -74,13 +76,14 @@ impl Proxy {
                 .map_err(IssueError::from)
                 .map_err(OpenError::from)?;
             let opened = issuer.open(new).await?;
+            metrics.session_opened();
             if let Some(replaced) = &opened.replaced {
+                count_replaced(&metrics, replaced);
                 revocations.acknowledge(replaced).await;
             }
             Ok::<_, Rejection>(opened.issued)
         };
         let issued = self.background.run(open).await??;
-        self.metrics.session_opened();
         self.end_leftovers(previous);
         // The answer belongs to the new session, and ends with it.
         answered.identity = self
@@ -100,19 +103,23 @@ impl Proxy {
         if handles.is_empty() {
             return;
         }
-        let revocations = self.revocations.clone();
+        let (revocations, metrics) = (self.revocations.clone(), self.metrics.clone());
         self.background.start(async move {
-            if let Err(error) = revocations
-                .revoke(&handles, RevocationReason::Replaced)
-                .await
-            {
-                warn!(
+            let revoked = revocations.revoke(&handles, RevocationReason::Replaced);
+            match revoked.await {
+                Ok(revocation) => count_replaced(&metrics, &revocation),
+                Err(error) => warn!(
                     error = %Causes(&error),
                     "could not write the end of a replaced session yet"
-                );
+                ),
             }
         });
     }
+}
+
+fn count_replaced(metrics: &Metrics, revocation: &Revocation) {
+    let reason = RevocationReason::Replaced.name();
+    metrics.sessions_revoked(reason, revocation.ended.len() as u64);
 }
 
 fn read_login(headers: &HeaderMap) -> Result<Option<Login>, Rejection> {

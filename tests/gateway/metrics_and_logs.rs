@@ -271,9 +271,16 @@ fn what_happened_is_counted() {
     world.pass(Duration::from_hours(1));
     alice.get(&gateway, "/app").assert_opened();
     alice.post(&gateway, "/logout").assert_clears();
-    let metrics = gateway.parts().metrics.encode();
-    let text = String::from_utf8_lossy(metrics.as_ref()).into_owned();
-    for counted in ["no_session", "logout", "rotated"] {
+    let mut carol = Browser::logged_in(&gateway, "carol");
+    carol.log_in(&gateway, "carol").assert_opened();
+    let text = gateway.parts().metrics.encode();
+    for counted in [
+        r#"portcullis_sessions_opened_total 3"#,
+        r#"portcullis_sessions_refreshed_total{kind="rotated"} 1"#,
+        r#"portcullis_sessions_revoked_total{reason="logout"} 1"#,
+        r#"portcullis_sessions_revoked_total{reason="replaced"} 1"#,
+        r#"outcome="rejected_no_session"} 1"#,
+    ] {
         assert!(text.contains(counted), "{counted}\n{text}");
     }
     assert!(!text.contains("alice"));

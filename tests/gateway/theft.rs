@@ -52,6 +52,11 @@ fn a_token_that_comes_back_after_its_successor_was_used_ends_the_session() {
     use_is_noted(&world);
     world.pass(GRACE);
     assert_stolen(&world, &replicas, &mut thief, &mut alice);
+    let counted = |replica: &Replica| {
+        let metrics = replica.parts().metrics.encode();
+        metrics.contains(r#"portcullis_sessions_revoked_total{reason="theft"} 1"#)
+    };
+    assert!(replicas.iter().filter(|replica| counted(replica)).count() == 1);
 }
 
 /// T077.
