@@ -105,12 +105,16 @@ fn introduce(gateway: &Gateway, data: &Path) {
     let Some(address) = gateway.addresses().first() else {
         return;
     };
+    // As it was called: it may not be on the PATH.
+    let program = std::env::args()
+        .next()
+        .unwrap_or_else(|| "portcullis".to_owned());
     println!("Portcullis demo: a sample app behind the gateway.
 
   open     http://{address}/
   try      log in; open a second browser and log in there as the same user;
            press \"Log out all my devices\" and watch both end
-  look     portcullis sessions list --store sqlite:{data}/portcullis.db
+  look     {program} sessions list --store sqlite:{data}/portcullis.db
   data     {data}/portcullis.db (sessions), {data}/portcullis.key (the master key, for its owner alone)
   stop     Ctrl-C
 ", data = data.display());
