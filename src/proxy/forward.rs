@@ -55,7 +55,10 @@ impl Proxy {
         let (mut head, body) = received.request.into_parts();
         let told = Told {
             client: received.client.0,
-            scheme: self.settings.scheme,
+            scheme: match received.secure {
+                true => "https",
+                false => self.settings.scheme,
+            },
             host: &received.host,
             user: identity.user().map(|caller| &caller.header),
             assertion: assertion.as_ref(),

@@ -70,6 +70,7 @@ pub use reply::{Announced, BodyError, Reply, ReplyBody, Teller, Transport};
 use authenticate::News;
 use forward::Answered;
 use headers::{NO_STORE, protect_from_caches};
+use listener::ConnectionInfo;
 use receive::{Received, receive};
 use record::Record;
 use rejection::Unproven;
@@ -164,12 +165,12 @@ impl Proxy {
     }
 
     /// Answers a request, whatever happens, and sees that it is counted and logged.
-    pub async fn handle(&self, request: Request<Incoming>, client: ClientAddr) -> Reply {
+    pub async fn handle(&self, request: Request<Incoming>, connection: ConnectionInfo) -> Reply {
         let started = self.clock.boot();
         let method = request.method().clone();
         let mut seen = Seen::default();
         let page = self.allowed_page(request.headers());
-        let told = self.answer(request, client, &mut seen).await;
+        let told = self.answer(request, connection, &mut seen).await;
         let (mut told, reason) = match told {
             Ok(told) => (told, None),
             Err(rejection) => {
@@ -203,7 +204,7 @@ impl Proxy {
             outcome: told.outcome.name(),
             reason,
             user: told.identity.user().map(|caller| caller.token.user.clone()),
-            client: client.0,
+            client: connection.client.0,
             upstream: told.upstream_time,
             bytes_out: 0,
         };
@@ -214,10 +215,10 @@ impl Proxy {
     async fn answer(
         &self,
         request: Request<Incoming>,
-        client: ClientAddr,
+        connection: ConnectionInfo,
         seen: &mut Seen,
     ) -> Result<Told, Rejection> {
-        let mut received = receive(request, client)?;
+        let mut received = receive(request, connection)?;
         received.bearer = self.bearer(received.headers());
         seen.path = Some(received.path.clone());
         let policy = Arc::clone(

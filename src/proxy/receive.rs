@@ -7,6 +7,7 @@ use http::{HeaderValue, Method, Request, Uri, Version};
 use hyper::body::Incoming;
 
 use super::bearer::Bearer;
+use super::listener::ConnectionInfo;
 use super::rejection::{Malformed, Rejection};
 use crate::route::CanonicalPath;
 use crate::session::Device;
@@ -22,6 +23,8 @@ pub struct Received {
     pub path: CanonicalPath,
     pub host: HeaderValue,
     pub client: ClientAddr,
+    /// Over TLS that ends here.
+    pub secure: bool,
     /// What it has of ours in `Authorization`.
     pub bearer: Option<Bearer>,
 }
@@ -56,7 +59,10 @@ impl Received {
     }
 }
 
-pub fn receive(request: Request<Incoming>, client: ClientAddr) -> Result<Received, Rejection> {
+pub fn receive(
+    request: Request<Incoming>,
+    connection: ConnectionInfo,
+) -> Result<Received, Rejection> {
     check_method(request.method())?;
     check_framing(request.headers())?;
     check_cookies(request.headers())?;
@@ -66,7 +72,8 @@ pub fn receive(request: Request<Incoming>, client: ClientAddr) -> Result<Receive
         request,
         path,
         host,
-        client,
+        client: connection.client,
+        secure: connection.secure,
         bearer: None,
     })
 }
