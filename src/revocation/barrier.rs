@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use tokio::sync::{Notify, oneshot};
 
+use super::protocol::{has_lapsed, holds_everywhere};
 use crate::clock::{BootTime, Clock};
 use crate::store::{ReplicaRow, Sequence, SessionStore, StoreError};
 
@@ -104,24 +105,6 @@ impl Barrier {
     }
 }
 
-/// Every replica, the own one included, has confirmed `sequence` or has had to stop trusting what it knew before.
-fn holds_everywhere(
-    rows: &[ReplicaRow],
-    sequence: Sequence,
-    committed_at: BootTime,
-    now: BootTime,
-) -> bool {
-    rows.iter()
-        .all(|row| row.applied >= sequence || has_lapsed(row.lease, committed_at, now))
-}
-
-/// A lease that began before the commit has run out, on a clock that may be 2 % slower than ours.
-fn has_lapsed(lease: Duration, committed_at: BootTime, now: BootTime) -> bool {
-    now.since(committed_at) >= lease.mul_f64(1.02) + MARGIN
-}
-
-const MARGIN: Duration = Duration::from_millis(50);
-
 /// How often the rows are read while somebody waits.
 const POLL: Duration = Duration::from_millis(5);
 
@@ -133,60 +116,9 @@ mod tests {
     use std::pin::pin;
     use std::task::{Context, Poll, Waker};
 
-    use super::{Barrier, holds_everywhere};
-    use crate::clock::{BootTime, Clock};
-    use crate::store::{ReplicaId, ReplicaRow, Sequence};
-
-    fn row(applied: u64, lease_ms: u64) -> ReplicaRow {
-        ReplicaRow {
-            id: ReplicaId::random(),
-            beat: 1,
-            applied: Sequence::new(applied),
-            lease: Duration::from_millis(lease_ms),
-        }
-    }
-
-    #[test]
-    fn a_revocation_holds_when_each_replica_has_confirmed_or_lapsed() {
-        let committed_at = BootTime::ZERO + Duration::from_secs(100);
-        let after = |millis| committed_at + Duration::from_millis(millis);
-        let cases: [(&str, Vec<ReplicaRow>, u64, bool); 7] = [
-            ("no replica", vec![], 0, true),
-            ("all confirmed", vec![row(7, 3000), row(9, 3000)], 0, true),
-            ("one has not", vec![row(7, 3000), row(6, 3000)], 0, false),
-            (
-                "its lease would have run out by our clock",
-                vec![row(6, 3000)],
-                3000,
-                false,
-            ),
-            (
-                "its lease has run out by any clock",
-                vec![row(6, 3000)],
-                3110,
-                true,
-            ),
-            (
-                "each lease is that replica's own",
-                vec![row(6, 10_000)],
-                3110,
-                false,
-            ),
-            (
-                "one of two has lapsed",
-                vec![row(6, 1000), row(6, 10_000)],
-                3110,
-                false,
-            ),
-        ];
-        for (what, rows, millis, holds) in cases {
-            assert_eq!(
-                holds_everywhere(&rows, Sequence::new(7), committed_at, after(millis)),
-                holds,
-                "{what}"
-            );
-        }
-    }
+    use super::Barrier;
+    use crate::clock::Clock;
+    use crate::store::Sequence;
 
     /// A replica may have joined between the reading and the commit: it is not among the rows that were read.
     #[tokio::test]

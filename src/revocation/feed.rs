@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 use super::owed::Batch;
+use super::protocol::{self, Learnt};
 use super::{OnLapse, Revocations};
 use crate::causes::Causes;
 use crate::clock::BootTime;
@@ -150,7 +151,8 @@ impl<'a> Feed<'a> {
         let log = timeout(limit, read)
             .await
             .map_err(|_| RoundError::TooSlow)??;
-        if self.history_changed(&log) {
+        let learnt = protocol::learnt(self.mark, &log);
+        if learnt == Learnt::OtherHistory {
             error!(
                 "the revocation log is not the one that was read before (restored from a backup?); reading all of it"
             );
@@ -162,7 +164,11 @@ impl<'a> Feed<'a> {
             return Ok(true);
         }
         let brought_something = !log.entries.is_empty();
-        self.insert(&log)?;
+        self.insert(&log);
+        if let Learnt::NotUnderstood(reason) = learnt {
+            shared.deadline.store(0, Ordering::Release);
+            return Err(RoundError::UnknownReason(reason.to_owned()));
+        }
         let keys_changed = log
             .entries
             .iter()
@@ -177,30 +183,22 @@ impl<'a> Feed<'a> {
         self.confirm(&log);
         if renew {
             self.renewed_at = started;
-            shared.deadline.store(
-                (started + shared.settings.lease).as_nanos(),
-                Ordering::Release,
-            );
+            let deadline = protocol::deadline(started, shared.settings.lease);
+            shared
+                .deadline
+                .store(deadline.as_nanos(), Ordering::Release);
         }
         Ok(brought_something)
     }
 
-    fn history_changed(&self, log: &LogRead) -> bool {
-        match self.mark {
-            Some(mark) => log.mark != Some(mark),
-            None => false,
-        }
-    }
-
     /// Into the set, and then at the open streams. What comes after an entry that is not understood is as true as what comes
     /// before it.
-    fn insert(&self, log: &LogRead) -> Result<(), RoundError> {
+    fn insert(&self, log: &LogRead) {
         let shared = &*self.revocations.shared;
-        let mut not_understood = None;
         let mut ended = Vec::new();
         for entry in &log.entries {
             match (entry.handle, &entry.reason) {
-                (_, LoggedReason::Unknown(reason)) => not_understood = Some(reason.clone()),
+                (_, LoggedReason::Unknown(_)) | (None, _) => {}
                 (Some(handle), LoggedReason::Claims { version }) => {
                     shared.set.require(handle, *version, entry.expires);
                 }
@@ -210,18 +208,10 @@ impl<'a> Feed<'a> {
                         ended.push(handle);
                     }
                 }
-                (None, _) => {}
             }
         }
         for handle in ended {
             shared.live.cut(&handle);
-        }
-        match not_understood {
-            None => Ok(()),
-            Some(reason) => {
-                shared.deadline.store(0, Ordering::Release);
-                Err(RoundError::UnknownReason(reason))
-            }
         }
     }
 
@@ -330,12 +320,12 @@ impl<'a> Feed<'a> {
         let mut seen = HashMap::with_capacity(rows.len());
         for row in rows {
             match self.beats.get(&row.id) {
-                Some((beat, since)) if *beat == row.beat => {
-                    if now.since(*since) > row.lease * 2 && row.id != shared.replica {
+                Some(&before) if before.0 == row.beat => {
+                    if protocol::has_died(&row, before, now) && row.id != shared.replica {
                         shared.store.remove_replica(&row.id, Some(row.beat)).await?;
                         info!(replica = %row.id, "removed a replica that has not renewed its lease");
                     } else {
-                        seen.insert(row.id, (*beat, *since));
+                        seen.insert(row.id, before);
                     }
                 }
                 _ => {

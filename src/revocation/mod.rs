@@ -4,7 +4,8 @@
 //! - `live`: the open streams of each session;
 //! - `feed`: follows the store's log and renews the lease on what it read;
 //! - `barrier`: waits until a revocation holds on every replica;
-//! - `owed`: what the store could not be told yet.
+//! - `owed`: what the store could not be told yet;
+//! - [`protocol`]: what all of these decide by.
 //!
 //! [`Revocations`] ties them together. The protocol is small and each of its orders matters: a replica first *writes* its row
 //! and commits, and only then *reads* the log; a revoker first commits its log entry, and only then reads the rows. So of any
@@ -14,6 +15,7 @@ mod barrier;
 mod feed;
 mod live;
 mod owed;
+pub mod protocol;
 mod set;
 
 use std::sync::Arc;
@@ -178,14 +180,8 @@ impl Revocations {
     /// What memory knows, whether access tokens are checked against it or not: of tokens that are still to be handed out.
     pub fn recall(&self, handle: &SessionHandle, claims_version: u32) -> Verdict {
         let shared = &*self.shared;
-        let trusted =
-            shared.settings.check != Check::Database && shared.clock.boot() < self.deadline();
-        match shared.set.look_up(handle, claims_version) {
-            Membership::Revoked => Verdict::Revoked,
-            Membership::Outdated => Verdict::Outdated,
-            Membership::Absent if trusted => Verdict::Live,
-            Membership::Absent => Verdict::AskStore,
-        }
+        let trusted = shared.settings.check != Check::Database && !self.has_lapsed();
+        protocol::verdict(trusted, shared.set.look_up(handle, claims_version))
     }
 
     /// Whether memory knows that the session has ended.
@@ -356,7 +352,7 @@ impl Revocations {
 
     /// Whether what this replica knows is too old to be trusted.
     pub fn has_lapsed(&self) -> bool {
-        self.shared.clock.boot() >= self.deadline()
+        !protocol::is_trusted(self.shared.clock.boot(), self.deadline())
     }
 
     /// Time left on the lease; zero if it has run out.
