@@ -1,0 +1,27 @@
+//! The acceptance suite of security: what befell other authenticating proxies, session layers and HTTP stacks, tried on the
+//! built binary over raw sockets, with a recorder of raw bytes behind it. One case per number; `cargo test --test security`
+//! prints them all as a table.
+//!
+//! Every case also holds the program to this: it still runs, nothing in it panicked, and its log, at `debug`, has no token and
+//! no cookie that was sent or received.
+
+#![expect(
+    clippy::unwrap_used,
+    reason = "clippy.toml allows it in test functions, and these are cases and their helpers"
+)]
+
+mod identity;
+mod paths;
+mod runner;
+#[expect(
+    dead_code,
+    unused_imports,
+    reason = "shared with tests/process, which uses all of it"
+)]
+#[path = "../process/support/mod.rs"]
+mod support;
+mod world;
+
+fn main() -> std::process::ExitCode {
+    runner::run(&[identity::CASES, paths::CASES])
+}
