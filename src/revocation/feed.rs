@@ -285,9 +285,9 @@ impl<'a> Feed<'a> {
                 }
                 Err(error) => {
                     // One that the store does not take keeps no other from it.
-                    let each = match error.is_temporary() {
-                        true => Vec::new(),
-                        false => batch.split(),
+                    let each = match error.is_about_rows() {
+                        true => batch.split(),
+                        false => Vec::new(),
                     };
                     if each.is_empty() {
                         shared.owed.give_back([batch]);

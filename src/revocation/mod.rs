@@ -3,6 +3,7 @@
 //! - `set`: the revocation set, in memory;
 //! - `live`: the open streams of each session;
 //! - `feed`: follows the store's log and renews the lease on what it read;
+//! - `revoker`: writes what is asked for at the same time in one transaction;
 //! - `barrier`: waits until a revocation holds on every replica;
 //! - `owed`: what the store could not be told yet;
 //! - [`protocol`]: what all of these decide by.
@@ -16,6 +17,7 @@ mod feed;
 mod live;
 mod owed;
 pub mod protocol;
+mod revoker;
 mod set;
 
 use std::sync::Arc;
@@ -39,6 +41,7 @@ use crate::store::{
 
 use barrier::Barrier;
 use owed::{Owed, Pending};
+use revoker::{Committed, Revoker};
 
 /// What decides whether a session that shows a valid token is served.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -116,6 +119,8 @@ struct Shared {
     committed: AtomicU64,
     /// Makes the feed read at once.
     wake: Notify,
+    /// Revocations that are asked for, until they are written.
+    revoker: Revoker,
     barrier: Barrier,
     /// Revocations that were asked for while the store could not be reached.
     owed: Owed,
@@ -159,6 +164,7 @@ impl Revocations {
             applied: AtomicU64::new(0),
             committed: AtomicU64::new(0),
             wake: Notify::new(),
+            revoker: Revoker::default(),
             owed: Owed::default(),
             store_reads: Semaphore::new(MAX_STORE_READS),
             keys,
@@ -250,15 +256,8 @@ impl Revocations {
     ) -> Result<Revocation, StoreError> {
         let now = self.shared.clock.now();
         self.refuse_from_now_on(handles.iter().copied(), now);
-        let revocation = self.shared.store.revoke(handles, reason, now).await;
-        let revocation = revocation.inspect_err(|_| {
-            self.shared.owed.add(
-                handles
-                    .iter()
-                    .map(|handle| Pending::Session(*handle, reason)),
-            );
-        })?;
-        self.acknowledge(&revocation).await;
+        let Committed { revocation, at } = self.write(handles, reason).await?;
+        self.known_to_all(revocation.sequence, at).await;
         Ok(revocation)
     }
 
@@ -316,11 +315,13 @@ impl Revocations {
     pub async fn acknowledge(&self, revocation: &Revocation) {
         let committed_at = self.shared.clock.boot();
         self.apply(revocation);
+        self.known_to_all(revocation.sequence, committed_at).await;
+    }
+
+    /// Returns when everyone knows whom the settings say.
+    async fn known_to_all(&self, sequence: Sequence, committed_at: BootTime) {
         if self.shared.settings.acknowledge == Acknowledge::Fleet {
-            self.shared
-                .barrier
-                .wait(revocation.sequence, committed_at)
-                .await;
+            self.shared.barrier.wait(sequence, committed_at).await;
         }
     }
 

@@ -95,8 +95,8 @@ impl Batch {
     }
 }
 
-/// Keeps each write short.
-const MOST_AT_ONCE: usize = 500;
+/// Sessions that one transaction ends: keeps each write short.
+pub(super) const MOST_AT_ONCE: usize = 500;
 
 #[cfg(test)]
 mod tests {
