@@ -21,7 +21,7 @@ use super::{OnLapse, Revocations};
 use crate::causes::Causes;
 use crate::clock::BootTime;
 use crate::keys::KeysError;
-use crate::store::{LogRead, LoggedReason, Mark, ReplicaId, Revocation, StoreError};
+use crate::store::{LogRead, LoggedReason, Mark, ReplicaId, Revocation, Sequence, StoreError};
 
 /// Runs the rounds; the one task that moves the deadline.
 struct Feed<'a> {
@@ -29,6 +29,8 @@ struct Feed<'a> {
     /// Mark of the last entry applied, to notice a log whose history changed.
     mark: Option<Mark>,
     renewed_at: BootTime,
+    /// What the own row says was applied.
+    confirmed: Option<Sequence>,
     failing: bool,
     beats: HashMap<ReplicaId, (u64, BootTime)>,
     swept_at: BootTime,
@@ -99,6 +101,7 @@ impl<'a> Feed<'a> {
             revocations,
             mark: None,
             renewed_at: BootTime::ZERO,
+            confirmed: None,
             failing: false,
             beats: HashMap::new(),
             swept_at: now,
@@ -107,29 +110,41 @@ impl<'a> Feed<'a> {
 
     async fn run(&mut self) {
         let settings = self.revocations.shared.settings;
-        let mut confirm = true;
         loop {
-            let now = self.revocations.shared.clock.boot();
-            let renew = confirm || now.since(self.renewed_at) >= settings.lease / 3;
-            confirm = match self.round(renew).await {
-                Ok(brought_something) => {
-                    self.recovered();
-                    brought_something
-                }
-                Err(error) => {
-                    self.failed(&error);
-                    false
-                }
-            };
-            if confirm {
-                continue;
+            match self.turn().await {
+                Ok(()) => self.recovered(),
+                Err(error) => self.failed(&error),
             }
             self.between_rounds().await;
+            if self.is_unconfirmed() && !self.failing {
+                continue;
+            }
             tokio::select! {
                 () = self.revocations.shared.wake.notified() => {}
                 () = sleep(jittered(settings.poll)) => {}
             }
         }
+    }
+
+    /// A full round if one is due, else a look at the log. What was applied is confirmed at once, but by one write per
+    /// [`CONFIRM_EVERY`] however much comes.
+    async fn turn(&mut self) -> Result<(), RoundError> {
+        let shared = &*self.revocations.shared;
+        let now = shared.clock.boot();
+        let pause = (self.renewed_at + CONFIRM_EVERY).since(now);
+        if self.is_unconfirmed() && !pause.is_zero() {
+            sleep(pause).await;
+            // What came meanwhile is confirmed with the rest.
+            self.round(false).await?;
+        }
+        let is_due = now.since(self.renewed_at) >= shared.settings.lease / 3;
+        self.round(is_due || self.is_unconfirmed()).await?;
+        Ok(())
+    }
+
+    /// Whether the own row says something else than what was applied.
+    fn is_unconfirmed(&self) -> bool {
+        self.confirmed != Some(self.revocations.applied())
     }
 
     /// Says whether the log had something new.
@@ -138,14 +153,14 @@ impl<'a> Feed<'a> {
         let limit = shared.settings.lease / 3;
         let started = shared.clock.boot();
         if renew {
-            let write = shared.store.renew_replica(
-                &shared.replica,
-                self.revocations.applied(),
-                shared.settings.lease,
-            );
+            let applied = self.revocations.applied();
+            let write = shared
+                .store
+                .renew_replica(&shared.replica, applied, shared.settings.lease);
             timeout(limit, write)
                 .await
                 .map_err(|_| RoundError::TooSlow)??;
+            self.confirmed = Some(applied);
         }
         let read = shared.store.read_log(self.revocations.applied());
         let log = timeout(limit, read)
@@ -354,6 +369,9 @@ impl<'a> Feed<'a> {
         }
     }
 }
+
+/// The least time between two confirmations, so that a storm of revocations costs no storm of writes.
+const CONFIRM_EVERY: Duration = Duration::from_millis(10);
 
 /// Up to a tenth more, so that replicas that started together do not poll together.
 fn jittered(poll: Duration) -> Duration {

@@ -5,5 +5,6 @@
     reason = "clippy.toml allows it in test functions, and these are their helpers"
 )]
 
+mod confirmations;
 mod group_commit;
 mod support;
