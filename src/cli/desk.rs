@@ -10,11 +10,11 @@ use clap::Args;
 
 use super::{Exit, refuse};
 use crate::clock::Clock;
-use crate::config::{Config, ConfigErrors, QuickFlags, StoreLocation};
+use crate::config::{Config, ConfigErrors, QuickFlags};
 use crate::gateway::{assemble, master_key, open_store};
 use crate::issuer::Issuer;
 use crate::revocation::Revocations;
-use crate::store::SessionStore;
+use crate::store::{SessionStore, StoreLocation};
 
 /// Which store, and how to answer.
 #[derive(Debug, Args)]
@@ -48,8 +48,9 @@ impl DeskArgs {
             Ok(config) => config,
             Err(errors) => return Ok(refuse(&errors)),
         };
-        let StoreLocation::Sqlite(path) = &config.store.location;
-        if !path.exists() {
+        if let StoreLocation::Sqlite(path) = &config.store.location
+            && !path.exists()
+        {
             bail!(
                 "there is no session store at {}: name the gateway's with --config or --store",
                 path.display()

@@ -44,7 +44,7 @@ pub use settings::{
     AssertionTo, Config, Identity, Keys, Limits, MasterKeySource, Server, Store, Telemetry,
 };
 pub use upstream::UpstreamId;
-pub use values::{PublicUrl, RedirectTarget, StoreLocation};
+pub use values::{PublicUrl, RedirectTarget};
 
 impl Config {
     /// Reads a file; relative paths in it start from its folder. `environment` is usually [`std::env::vars_os`]:

@@ -15,10 +15,11 @@ use super::reader::Section;
 use super::rules::Rules;
 use super::session::{Session, Site, read_session};
 use super::upstream::{Upstreams, read_short_upstream};
-use super::values::{self, PublicUrl, Reason, StoreLocation, shown_duration};
+use super::values::{self, PublicUrl, Reason, shown_duration};
 use crate::cookie::CookieSettings;
 use crate::revocation::{Acknowledge, Check, OnLapse, RevocationSettings};
 use crate::session::{MasterKey, SigningAlgorithm};
+use crate::store::StoreLocation;
 use crate::telemetry::{LogFormat, LogSettings, check_filter};
 use crate::upstream::UpstreamSettings;
 
@@ -177,7 +178,7 @@ impl Store {
     fn read(section: &mut Section<'_>, base: &Path) -> Self {
         // Beside the configuration, so that the quickstart needs no folder of its own.
         let location = section.text("url", "sqlite:portcullis.db", |text| {
-            StoreLocation::parse(text, base)
+            values::store_location(text, base)
         });
         let file = section.text("master_key_file", "portcullis.key", |text| {
             values::file(text, base)

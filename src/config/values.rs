@@ -10,6 +10,8 @@ use std::time::Duration;
 use http::uri::Authority;
 use http::{HeaderName, Uri};
 
+use crate::store::StoreLocation;
+
 /// What is allowed, as said after "expected".
 pub(super) type Reason = Cow<'static, str>;
 
@@ -163,24 +165,12 @@ pub(super) fn server(text: &str) -> Result<Authority, Reason> {
         })
 }
 
-/// Where the store is.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum StoreLocation {
-    /// The database file.
-    Sqlite(PathBuf),
-}
-
-impl StoreLocation {
-    pub(super) fn parse(text: &str, base: &Path) -> Result<Self, Reason> {
-        let path = text
-            .strip_prefix("sqlite:")
-            .map(|path| path.strip_prefix("//").unwrap_or(path))
-            .filter(|path| !path.is_empty() && !path.contains(['?', '\0']) && *path != ":memory:");
-        match path {
-            Some(path) => Ok(Self::Sqlite(base.join(path))),
-            None => Err(r#"the file of a SQLite database, such as "sqlite:portcullis.db" (this version has no other store)"#.into()),
-        }
-    }
+/// Where the store is; the path of a file is taken from `base`.
+pub(super) fn store_location(text: &str, base: &Path) -> Result<StoreLocation, Reason> {
+    Ok(match StoreLocation::parse(text)? {
+        StoreLocation::Sqlite(path) => StoreLocation::Sqlite(base.join(path)),
+        server => server,
+    })
 }
 
 pub(super) fn file(text: &str, base: &Path) -> Result<PathBuf, Reason> {

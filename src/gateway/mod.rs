@@ -29,7 +29,7 @@ use tracing::{error, info, warn};
 
 use crate::admin::{AdminListener, AdminState, Api, ApiParts, Readiness};
 use crate::clock::Clock;
-use crate::config::{Admin, AdminAddress, Config, StoreLocation};
+use crate::config::{Admin, AdminAddress, Config};
 use crate::issuer::Issuer;
 use crate::keys::KeysError;
 use crate::proxy::{Background, REASONS, SharedProxy, VerifiedTokens};
@@ -338,11 +338,13 @@ pub fn key_keeper(config: &Config, parts: &Parts, clock: &Clock) -> KeyKeeper {
 
 /// The store of a configuration; created if it is not there.
 pub async fn open_store(config: &Config) -> Result<SessionStore, GatewayError> {
-    let StoreLocation::Sqlite(path) = &config.store.location;
-    let location = format!("sqlite:{}", path.display());
-    SessionStore::open(&location)
+    let location = &config.store.location;
+    SessionStore::open_at(location)
         .await
-        .map_err(|cause| GatewayError::Store { location, cause })
+        .map_err(|cause| GatewayError::Store {
+            location: location.to_string(),
+            cause,
+        })
 }
 
 fn observe(parts: &Parts) {

@@ -1,11 +1,11 @@
 //! What can go wrong with the store, by what the caller should do about it.
 
+use std::borrow::Cow;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
-use sqlx::mysql::MySqlDatabaseError;
-use sqlx::postgres::PgDatabaseError;
 use thiserror::Error;
 
 /// An operation of the store that did not happen, or of which it is not known whether it did.
@@ -13,7 +13,7 @@ use thiserror::Error;
 pub enum StoreError {
     /// Busy, full, read-only, or not reachable: nothing is wrong with the request, which may be tried again.
     #[error("cannot reach the session store")]
-    Unavailable(#[source] sqlx::Error),
+    Unavailable(#[source] Outage),
     /// A row that this version cannot have written, or that was altered.
     #[error(
         "the session store holds a value that cannot be read: table {table}, column {column}, row {key}"
@@ -39,8 +39,8 @@ pub enum StoreError {
         source: io::Error,
     },
     /// The text itself is not repeated: it may hold a password.
-    #[error("not a store URL: write `sqlite:` and the path of a file")]
-    Url,
+    #[error("not a store URL: expected {expected}")]
+    Url { expected: Cow<'static, str> },
     /// The transaction was shared with others, who are told the same.
     #[error(transparent)]
     Shared(Arc<StoreError>),
@@ -60,7 +60,7 @@ impl StoreError {
     /// them. If not, the store as a whole takes nothing now.
     pub fn is_about_rows(&self) -> bool {
         match self {
-            Self::Unavailable(error) => is_held_row(error),
+            Self::Unavailable(outage) => matches!(outage, Outage::RowHeld(_)),
             Self::Refused(_) | Self::Corrupt { .. } => true,
             Self::Shared(error) => error.is_about_rows(),
             _ => false,
@@ -68,20 +68,31 @@ impl StoreError {
     }
 }
 
-/// A wait for a lock that was too long, or in a circle. (In SQLite all rows share one lock: who cannot have it, can have none.)
-fn is_held_row(error: &sqlx::Error) -> bool {
-    let sqlx::Error::Database(error) = error else {
-        return false;
-    };
-    if let Some(error) = error.try_downcast_ref::<PgDatabaseError>() {
-        // <https://www.postgresql.org/docs/current/errcodes-appendix.html>: lock_not_available, deadlock_detected,
-        // serialization_failure, query_canceled (by statement_timeout)
-        return matches!(error.code(), "55P03" | "40P01" | "40001" | "57014");
-    }
-    if let Some(error) = error.try_downcast_ref::<MySqlDatabaseError>() {
-        // ER_LOCK_WAIT_TIMEOUT, ER_LOCK_DEADLOCK; the limits of a statement's time: ER_QUERY_TIMEOUT of MySQL,
-        // ER_STATEMENT_TIMEOUT of MariaDB
-        return matches!(error.number(), 1205 | 1213 | 3024 | 1969);
-    }
-    false
+/// Why the store cannot be reached now, as an operator has to know it.
+#[derive(Debug, Error)]
+pub enum Outage {
+    #[error("the database takes no writes: is it a standby, or the former primary of a failover?")]
+    ReadOnly(#[source] sqlx::Error),
+    #[error("the database has no room left on its disk")]
+    DiskFull(#[source] sqlx::Error),
+    #[error("the database takes no more connections: raise its limit")]
+    TooManyConnections(#[source] sqlx::Error),
+    #[error("the database is starting, stopping or recovering")]
+    NotReady(#[source] sqlx::Error),
+    /// A wait for a lock that was too long, or in a circle.
+    #[error("somebody has held a row of the database for too long")]
+    RowHeld(#[source] sqlx::Error),
+    /// In SQLite all rows share one lock: who cannot have it, can have none.
+    #[error("another process has held the lock of the database file for too long")]
+    FileLocked(#[source] sqlx::Error),
+    #[error("cannot log in to the database: check the user, the password and the name in the URL")]
+    LoginRefused(#[source] sqlx::Error),
+    #[error("the database did not answer within {0:?}")]
+    TooSlow(Duration),
+    #[error("all connections to the database were in use for {0:?}")]
+    Busy(Duration),
+    #[error("the store has been closed")]
+    Closed,
+    #[error("the connection to the database has failed")]
+    Lost(#[source] sqlx::Error),
 }

@@ -16,12 +16,15 @@
 //! Nothing of HTTP here, and nothing of what a sequence or a lease is for: that is the revocation module's.
 
 mod error;
+mod location;
 mod records;
+mod rows;
 mod sqlite;
 
 use std::time::Duration;
 
-pub use error::StoreError;
+pub use error::{Outage, StoreError};
+pub use location::{ServerUrl, StoreLocation};
 pub use records::{
     ClaimsChange, Ended, FoundKey, KeyRevocation, Liveness, LogEntry, LogRead, LoggedReason, Mark,
     OpenOutcome, ReplicaId, ReplicaRow, Revocation, RevocationReason, Rotation, Sequence, Shown,
@@ -50,10 +53,22 @@ pub enum SessionStore {
 }
 
 impl SessionStore {
-    /// Connects to the database that `url` names (`sqlite:PATH`), creates the file if it is missing, and brings the tables up
-    /// to date.
+    /// Connects to the database that `url` names and brings its tables up to date; see [`StoreLocation`] and
+    /// [`Self::open_at`].
     pub async fn open(url: &str) -> Result<Self, StoreError> {
-        SqliteStore::open(url).await.map(Self::Sqlite)
+        let location =
+            StoreLocation::parse(url).map_err(|expected| StoreError::Url { expected })?;
+        Self::open_at(&location).await
+    }
+
+    /// Connects to the database, creates it if it is a file that is missing, and brings its tables up to date.
+    pub async fn open_at(location: &StoreLocation) -> Result<Self, StoreError> {
+        match location {
+            StoreLocation::Sqlite(path) => SqliteStore::open(path).await.map(Self::Sqlite),
+            StoreLocation::Postgres(_) | StoreLocation::Mysql(_) => Err(StoreError::Url {
+                expected: "\"sqlite:FILE\"".into(),
+            }),
+        }
     }
 
     /// Ends all connections, after the operations that run.

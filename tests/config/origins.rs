@@ -1,6 +1,7 @@
 //! Where values come from, and how errors say so.
 
-use portcullis::config::{Config, MasterKeySource, Origin, QuickFlags, StoreLocation};
+use portcullis::config::{Config, MasterKeySource, Origin, QuickFlags};
+use portcullis::store::StoreLocation;
 
 use crate::{NOWHERE, parse, parse_with, with_upstream};
 

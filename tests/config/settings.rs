@@ -3,8 +3,9 @@
 use std::path::Path;
 use std::time::Duration;
 
-use portcullis::config::{AdminAddress, AntiCsrf, Config, MasterKeySource, Refresh, StoreLocation};
+use portcullis::config::{AdminAddress, AntiCsrf, Config, MasterKeySource, Refresh};
 use portcullis::cookie::Prefix;
+use portcullis::store::StoreLocation;
 
 use crate::{parse, with_upstream};
 

@@ -117,7 +117,7 @@ async fn urls_that_name_no_file_are_refused() {
         "/tmp/x",
     ] {
         let refused = SessionStore::open(url).await;
-        assert!(matches!(refused, Err(StoreError::Url)), "{url}");
+        assert!(matches!(refused, Err(StoreError::Url { .. })), "{url}");
     }
     let file = File::new();
     let url = format!("sqlite:{}/missing/x.db", file.directory.path().display());

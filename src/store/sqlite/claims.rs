@@ -3,12 +3,12 @@
 use sqlx::query;
 
 use super::revocations::next_sequence;
-use super::rows::{Row, column};
 use super::{SqliteStore, classify};
 use crate::clock::Timestamp;
 use crate::session::SessionHandle;
 use crate::store::error::StoreError;
 use crate::store::records::{ClaimsChange, LoggedReason, Mark};
+use crate::store::rows::{Row, column};
 
 impl SqliteStore {
     pub(in crate::store) async fn replace_claims(

@@ -1,16 +1,15 @@
 //! The sealed signing keys in SQLite.
 
-use sqlx::sqlite::SqliteRow;
 use sqlx::{SqliteConnection, SqliteExecutor, query};
 
 use super::revocations::log_keys;
-use super::rows::Row;
 use super::{SqliteStore, classify};
 use crate::clock::Timestamp;
-use crate::session::{KeyId, KeyState, SealedKey, StoredKey};
+use crate::session::{KeyId, SealedKey, StoredKey};
 use crate::store::REVOKED_KEY_MEMORY;
 use crate::store::error::StoreError;
 use crate::store::records::{FoundKey, KeyRevocation, Sequence};
+use crate::store::rows;
 
 impl SqliteStore {
     pub(in crate::store) async fn master_key_fingerprint(
@@ -58,7 +57,7 @@ impl SqliteStore {
         .await
         .map_err(classify)?
         .iter()
-        .map(stored_key)
+        .map(rows::stored_key)
         .collect()
     }
 
@@ -189,15 +188,7 @@ async fn find_key(transaction: &mut SqliteConnection, id: &KeyId) -> Result<Foun
         .fetch_optional(transaction)
         .await
         .map_err(classify)?;
-    let Some(row) = row else {
-        return Ok(FoundKey::None);
-    };
-    let state: &str = Row::new(&row, "signing_key", "id").get("state")?;
-    Ok(match state {
-        "signing" => FoundKey::Signing,
-        "revoked" => FoundKey::Revoked,
-        _ => FoundKey::Other,
-    })
+    rows::found_key(row.as_ref())
 }
 
 async fn fingerprint(executor: impl SqliteExecutor<'_>) -> Result<Option<[u8; 16]>, StoreError> {
@@ -205,29 +196,6 @@ async fn fingerprint(executor: impl SqliteExecutor<'_>) -> Result<Option<[u8; 16
         .fetch_optional(executor)
         .await
         .map_err(classify)?
-        .map(|row| Row::new(&row, "master_key", "id").bytes("fingerprint"))
+        .map(|row| rows::fingerprint(&row))
         .transpose()
-}
-
-fn stored_key(row: &SqliteRow) -> Result<StoredKey, StoreError> {
-    let row = Row::new(row, "signing_key", "id");
-    let algorithm: &str = row.get("algorithm")?;
-    let until = row.time_if_any("verifies_until")?;
-    let revoked_at = row.time_if_any("revoked_at")?;
-    let state = match (row.get("state")?, until, revoked_at) {
-        ("published", None, None) => KeyState::Published,
-        ("signing", None, None) => KeyState::Signing,
-        ("verifying", Some(until), None) => KeyState::Verifying { until },
-        ("revoked", None, Some(at)) => KeyState::Revoked { at },
-        _ => return Err(row.corrupt("state")),
-    };
-    Ok(StoredKey {
-        key: SealedKey {
-            id: KeyId::from_store(row.get("id")?),
-            algorithm: algorithm.parse().map_err(|_| row.corrupt("algorithm"))?,
-            sealed: row.get("sealed")?,
-            created_at: row.time("created_at")?,
-        },
-        state,
-    })
 }

@@ -8,7 +8,6 @@
 mod claims;
 mod keys;
 mod revocations;
-mod rows;
 mod sessions;
 mod users;
 
@@ -19,10 +18,13 @@ use std::path::Path;
 use std::time::Duration;
 
 use sqlx::migrate::{MigrateError, Migrator};
-use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
-use sqlx::{ConnectOptions, Connection, Sqlite, SqlitePool, Transaction};
+use sqlx::sqlite::{
+    SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteRow, SqliteSynchronous,
+};
+use sqlx::{ConnectOptions, Connection, Row as _, Sqlite, SqlitePool, Transaction};
 
-use super::error::StoreError;
+use super::error::{Outage, StoreError};
+use super::rows::Columns;
 
 /// A SQLite file; cheap to clone.
 #[derive(Clone, Debug)]
@@ -32,8 +34,7 @@ pub struct SqliteStore {
 }
 
 impl SqliteStore {
-    pub(super) async fn open(url: &str) -> Result<Self, StoreError> {
-        let path = path_of(url)?;
+    pub(super) async fn open(path: &Path) -> Result<Self, StoreError> {
         create_private(path)?;
         let options = SqliteConnectOptions::new()
             .filename(path)
@@ -72,17 +73,6 @@ const LOCK_WAIT: Duration = Duration::from_secs(2);
 
 const READERS: u32 = 4;
 
-fn path_of(url: &str) -> Result<&Path, StoreError> {
-    let path = url.strip_prefix("sqlite:").ok_or(StoreError::Url)?;
-    let path = path.strip_prefix("//").unwrap_or(path);
-    // SQLite would read the first as a URI and the second as "no file"; neither is one that two connections share.
-    if path.is_empty() || path.starts_with("file:") || path.starts_with(':') || path.contains('\0')
-    {
-        return Err(StoreError::Url);
-    }
-    Ok(Path::new(path))
-}
-
 /// SQLite would create the file with the mode that the umask leaves. Its companions (`-wal`, `-shm`) take the file's mode.
 fn create_private(path: &Path) -> Result<(), StoreError> {
     let created = OpenOptions::new()
@@ -119,10 +109,10 @@ async fn migrate(pool: &SqlitePool) -> Result<(), StoreError> {
         .await
         .map_err(|error| match error {
             MigrateError::Execute(source) if is_temporary(&source) => {
-                StoreError::Unavailable(source)
+                StoreError::Unavailable(outage(source))
             }
             MigrateError::ExecuteMigration(source, _) if is_temporary(&source) => {
-                StoreError::Unavailable(source)
+                StoreError::Unavailable(outage(source))
             }
             other => StoreError::Migration(Box::new(other)),
         })?;
@@ -138,9 +128,18 @@ fn migrations() -> Migrator {
 
 fn classify(error: sqlx::Error) -> StoreError {
     if is_temporary(&error) {
-        StoreError::Unavailable(error)
+        StoreError::Unavailable(outage(error))
     } else {
         StoreError::Refused(error)
+    }
+}
+
+fn outage(error: sqlx::Error) -> Outage {
+    match error.as_database_error().and_then(|error| error.code()) {
+        Some(code) if low_byte(&code) == Some(FULL) => Outage::DiskFull(error),
+        Some(code) if low_byte(&code) == Some(READONLY) => Outage::ReadOnly(error),
+        Some(code) if low_byte(&code) == Some(BUSY) => Outage::FileLocked(error),
+        _ => Outage::Lost(error),
     }
 }
 
@@ -148,7 +147,7 @@ fn is_temporary(error: &sqlx::Error) -> bool {
     match error {
         sqlx::Error::Database(error) => error
             .code()
-            .and_then(|code| code.parse().ok())
+            .and_then(|code| low_byte(&code))
             .is_some_and(is_temporary_code),
         sqlx::Error::Io(_)
         | sqlx::Error::PoolTimedOut
@@ -160,23 +159,42 @@ fn is_temporary(error: &sqlx::Error) -> bool {
     }
 }
 
-/// Of the result codes of <https://www.sqlite.org/rescode.html>, whose low byte is the kind: the ones that are about the
-/// surroundings, not about the file's content or the statement.
+/// What is wrong, of a result code of <https://www.sqlite.org/rescode.html>.
+fn low_byte(code: &str) -> Option<i32> {
+    code.parse::<i32>().ok().map(|code| code & 0xff)
+}
+
+/// The ones that are about the surroundings, not about the file's content or the statement.
 fn is_temporary_code(code: i32) -> bool {
     const PERM: i32 = 3;
-    const BUSY: i32 = 5;
     const LOCKED: i32 = 6;
     const NOMEM: i32 = 7;
-    const READONLY: i32 = 8;
     const INTERRUPT: i32 = 9;
     const IOERR: i32 = 10;
-    const FULL: i32 = 13;
     const CANTOPEN: i32 = 14;
     const PROTOCOL: i32 = 15;
     matches!(
-        code & 0xff,
+        code,
         PERM | BUSY | LOCKED | NOMEM | READONLY | INTERRUPT | IOERR | FULL | CANTOPEN | PROTOCOL
     )
+}
+
+const BUSY: i32 = 5;
+const READONLY: i32 = 8;
+const FULL: i32 = 13;
+
+impl Columns for SqliteRow {
+    fn number(&self, column: &str) -> Result<Option<i64>, sqlx::Error> {
+        self.try_get(column)
+    }
+
+    fn text(&self, column: &str) -> Result<Option<&str>, sqlx::Error> {
+        self.try_get(column)
+    }
+
+    fn bytes(&self, column: &str) -> Result<Option<&[u8]>, sqlx::Error> {
+        self.try_get(column)
+    }
 }
 
 #[cfg(test)]
@@ -199,8 +217,9 @@ mod tests {
     #[tokio::test]
     async fn every_connection_waits_for_the_disk_and_not_for_ever() {
         let directory = tempfile::tempdir().unwrap();
-        let url = format!("sqlite:{}/x.db", directory.path().display());
-        let store = SqliteStore::open(&url).await.unwrap();
+        let store = SqliteStore::open(&directory.path().join("x.db"))
+            .await
+            .unwrap();
         let value = async |pool, pragma| {
             let row = query(pragma).fetch_one(pool).await.unwrap();
             sqlx::Row::try_get::<i64, _>(&row, 0).unwrap()
@@ -219,8 +238,9 @@ mod tests {
     #[tokio::test]
     async fn a_transaction_that_ended_by_itself_does_not_spoil_the_connection() {
         let directory = tempfile::tempdir().unwrap();
-        let url = format!("sqlite:{}/x.db", directory.path().display());
-        let store = SqliteStore::open(&url).await.unwrap();
+        let store = SqliteStore::open(&directory.path().join("x.db"))
+            .await
+            .unwrap();
         let user = UserId::parse("alice").unwrap();
         for number in 1..=3 {
             let mut transaction = store.begin().await.unwrap();

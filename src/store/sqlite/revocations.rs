@@ -2,10 +2,8 @@
 
 use std::time::Duration;
 
-use sqlx::sqlite::SqliteRow;
 use sqlx::{SqliteConnection, query};
 
-use super::rows::{Row, column};
 use super::{SqliteStore, classify};
 use crate::clock::Timestamp;
 use crate::identity::UserId;
@@ -15,6 +13,7 @@ use crate::store::records::{
     Ended, LogEntry, LogRead, LoggedReason, Mark, ReplicaId, ReplicaRow, Revocation,
     RevocationReason, Sequence,
 };
+use crate::store::rows::{self, column};
 use crate::store::{LOGIN_BOUND, RETENTION_MARGIN};
 
 impl SqliteStore {
@@ -63,7 +62,7 @@ impl SqliteStore {
                 .await
                 .map_err(classify)?
                 .iter()
-                .map(|row| ended_session(row, now))
+                .map(|row| rows::ended_session(row, now))
                 .collect::<Result<Vec<_>, _>>()?;
         ended.sort_by_key(|session| session.handle);
         let sequence = next_sequence(transaction).await?;
@@ -113,7 +112,7 @@ impl SqliteStore {
                     .await
                     .map_err(classify)?;
             if let Some(row) = row {
-                ended.push(ended_session(&row, now)?);
+                ended.push(rows::ended_session(&row, now)?);
             }
         }
         if ended.is_empty() {
@@ -139,9 +138,8 @@ impl SqliteStore {
         let row = query("SELECT sequence FROM revocation_head WHERE id = 1")
             .fetch_optional(&self.read)
             .await
-            .map_err(classify)?
-            .ok_or_else(missing_head)?;
-        Row::new(&row, "revocation_head", "sequence").sequence("sequence")
+            .map_err(classify)?;
+        rows::head(row.as_ref())
     }
 
     pub(in crate::store) async fn renew_replica(
@@ -177,19 +175,7 @@ impl SqliteStore {
         .fetch_all(&self.read)
         .await
         .map_err(classify)?;
-        let mut read = LogRead {
-            entries: Vec::with_capacity(rows.len()),
-            mark: None,
-        };
-        for row in &rows {
-            let row = Row::new(row, "revocation", "sequence");
-            if row.sequence("sequence")? == applied {
-                read.mark = Some(Mark::from_bytes(row.bytes("mark")?));
-            } else {
-                read.entries.push(log_entry(&row)?);
-            }
-        }
-        Ok(read)
+        rows::log_read(&rows, applied)
     }
 
     pub(in crate::store) async fn log_page(
@@ -209,7 +195,7 @@ impl SqliteStore {
         .await
         .map_err(classify)?
         .iter()
-        .map(|row| log_entry(&Row::new(row, "revocation", "sequence")))
+        .map(rows::log_entry)
         .collect()
     }
 
@@ -219,7 +205,7 @@ impl SqliteStore {
             .await
             .map_err(classify)?
             .iter()
-            .map(replica)
+            .map(rows::replica)
             .collect()
     }
 
@@ -275,9 +261,8 @@ pub(super) async fn next_sequence(
         query("UPDATE revocation_head SET sequence = sequence + 1 WHERE id = 1 RETURNING sequence")
             .fetch_optional(transaction)
             .await
-            .map_err(classify)?
-            .ok_or_else(missing_head)?;
-    Row::new(&row, "revocation_head", "sequence").sequence("sequence")
+            .map_err(classify)?;
+    rows::head(row.as_ref())
 }
 
 async fn log(
@@ -300,53 +285,4 @@ async fn log(
     .await
     .map_err(classify)?;
     Ok(())
-}
-
-/// Its entry stays for the margin at least, so that open streams of a session whose access token is long expired are cut.
-fn ended_session(row: &SqliteRow, now: Timestamp) -> Result<Ended, StoreError> {
-    let row = Row::new(row, "session", "handle");
-    Ok(Ended {
-        handle: row.handle("handle")?,
-        expires: row.time("access_expires_at")?.max(now),
-    })
-}
-
-fn log_entry(row: &Row<'_>) -> Result<LogEntry, StoreError> {
-    let handle = match row.get::<&[u8]>("handle")? {
-        [] => None,
-        _ => Some(row.handle("handle")?),
-    };
-    let reason: String = row.get("reason")?;
-    let reason = if reason == LoggedReason::CLAIMS {
-        LoggedReason::Claims {
-            version: row.number("claims_version")?,
-        }
-    } else {
-        LoggedReason::from_text(reason)
-    };
-    Ok(LogEntry {
-        sequence: row.sequence("sequence")?,
-        handle,
-        reason,
-        expires: row.time("expires")?,
-        mark: Mark::from_bytes(row.bytes("mark")?),
-    })
-}
-
-fn replica(row: &SqliteRow) -> Result<ReplicaRow, StoreError> {
-    let row = Row::new(row, "replica", "id");
-    Ok(ReplicaRow {
-        id: ReplicaId::from_bytes(row.bytes("id")?),
-        beat: row.number("beat")?,
-        applied: row.sequence("applied")?,
-        lease: Duration::from_millis(row.number("lease_ms")?),
-    })
-}
-
-fn missing_head() -> StoreError {
-    StoreError::Corrupt {
-        table: "revocation_head",
-        column: "sequence",
-        key: "1".to_owned(),
-    }
 }

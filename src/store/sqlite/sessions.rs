@@ -2,7 +2,6 @@
 
 use sqlx::query;
 
-use super::rows::{self, Row, column};
 use super::{SqliteStore, classify};
 use crate::clock::Timestamp;
 use crate::identity::UserId;
@@ -12,6 +11,7 @@ use crate::store::error::StoreError;
 use crate::store::records::{
     Liveness, OpenOutcome, RevocationReason, Rotation, Sequence, Shown, TokenUse,
 };
+use crate::store::rows::{self, column};
 
 impl SqliteStore {
     pub(in crate::store) async fn open_session(
@@ -117,18 +117,7 @@ impl SqliteStore {
         .fetch_optional(&self.read)
         .await
         .map_err(classify)?;
-        let Some(row) = row else {
-            return Ok(Liveness::Over);
-        };
-        let row = Row::new(&row, "session", "handle");
-        let newest: u32 = row.number("claims_version")?;
-        Ok(if !row.get::<bool>("key_holds")? {
-            Liveness::KeyDropped
-        } else if shown.is_some_and(|shown| shown.claims_version < newest) {
-            Liveness::Outdated
-        } else {
-            Liveness::Live
-        })
+        rows::liveness(row.as_ref(), shown)
     }
 
     pub(in crate::store) async fn rotate(&self, rotation: &Rotation) -> Result<bool, StoreError> {

@@ -2,12 +2,12 @@
 
 use sqlx::query;
 
-use super::rows::Row;
 use super::{SqliteStore, classify};
 use crate::clock::Timestamp;
 use crate::identity::UserId;
 use crate::store::error::StoreError;
 use crate::store::records::{Revocation, RevocationReason};
+use crate::store::rows::Row;
 
 impl SqliteStore {
     pub(in crate::store) async fn disable_user(
