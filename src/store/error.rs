@@ -91,6 +91,8 @@ pub enum Outage {
     TooSlow(Duration),
     #[error("all connections to the database were in use for {0:?}")]
     Busy(Duration),
+    #[error("the last try to connect to the database has just failed; the next is due in {0:?}")]
+    BackingOff(Duration),
     #[error("the store has been closed")]
     Closed,
     #[error("the connection to the database has failed")]

@@ -17,6 +17,7 @@
 
 mod error;
 mod location;
+mod mysql;
 mod records;
 mod rows;
 mod sqlite;
@@ -34,6 +35,7 @@ pub use records::{
 use crate::clock::Timestamp;
 use crate::identity::UserId;
 use crate::session::{KeyId, SealedKey, Session, SessionHandle, StoredKey};
+use mysql::MySqlStore;
 use sqlite::SqliteStore;
 
 /// How much longer than its access tokens a revocation (or an idle session's row) is kept: the clocks of two replicas may
@@ -50,6 +52,7 @@ pub const LOGIN_BOUND: Duration = Duration::from_hours(24);
 #[derive(Clone, Debug)]
 pub enum SessionStore {
     Sqlite(SqliteStore),
+    Mysql(MySqlStore),
 }
 
 impl SessionStore {
@@ -65,7 +68,8 @@ impl SessionStore {
     pub async fn open_at(location: &StoreLocation) -> Result<Self, StoreError> {
         match location {
             StoreLocation::Sqlite(path) => SqliteStore::open(path).await.map(Self::Sqlite),
-            StoreLocation::Postgres(_) | StoreLocation::Mysql(_) => Err(StoreError::Url {
+            StoreLocation::Mysql(url) => MySqlStore::open(url).await.map(Self::Mysql),
+            StoreLocation::Postgres(_) => Err(StoreError::Url {
                 expected: "\"sqlite:FILE\"".into(),
             }),
         }
@@ -75,6 +79,7 @@ impl SessionStore {
     pub async fn close(&self) {
         match self {
             Self::Sqlite(store) => store.close().await,
+            Self::Mysql(store) => store.close().await,
         }
     }
 
@@ -92,6 +97,7 @@ impl SessionStore {
     ) -> Result<OpenOutcome, StoreError> {
         match self {
             Self::Sqlite(store) => store.open_session(new, known, replaces).await,
+            Self::Mysql(store) => store.open_session(new, known, replaces).await,
         }
     }
 
@@ -99,6 +105,7 @@ impl SessionStore {
     pub async fn session(&self, handle: SessionHandle) -> Result<Option<Session>, StoreError> {
         match self {
             Self::Sqlite(store) => store.session(handle).await,
+            Self::Mysql(store) => store.session(handle).await,
         }
     }
 
@@ -112,6 +119,7 @@ impl SessionStore {
     ) -> Result<Liveness, StoreError> {
         match self {
             Self::Sqlite(store) => store.liveness(handle, shown, now).await,
+            Self::Mysql(store) => store.liveness(handle, shown, now).await,
         }
     }
 
@@ -120,6 +128,7 @@ impl SessionStore {
     pub async fn rotate(&self, rotation: &Rotation) -> Result<bool, StoreError> {
         match self {
             Self::Sqlite(store) => store.rotate(rotation).await,
+            Self::Mysql(store) => store.rotate(rotation).await,
         }
     }
 
@@ -138,6 +147,11 @@ impl SessionStore {
                     .extend(handle, claims_version, access_expires_at, now)
                     .await
             }
+            Self::Mysql(store) => {
+                store
+                    .extend(handle, claims_version, access_expires_at, now)
+                    .await
+            }
         }
     }
 
@@ -145,6 +159,7 @@ impl SessionStore {
     pub async fn note_use(&self, uses: &[TokenUse]) -> Result<(), StoreError> {
         match self {
             Self::Sqlite(store) => store.note_use(uses).await,
+            Self::Mysql(store) => store.note_use(uses).await,
         }
     }
 
@@ -157,6 +172,7 @@ impl SessionStore {
     ) -> Result<Vec<Session>, StoreError> {
         match self {
             Self::Sqlite(store) => store.sessions_of_user(user, after, limit).await,
+            Self::Mysql(store) => store.sessions_of_user(user, after, limit).await,
         }
     }
 
@@ -168,6 +184,7 @@ impl SessionStore {
     ) -> Result<Vec<Session>, StoreError> {
         match self {
             Self::Sqlite(store) => store.all_sessions(after, limit).await,
+            Self::Mysql(store) => store.all_sessions(after, limit).await,
         }
     }
 
@@ -179,6 +196,7 @@ impl SessionStore {
     ) -> Result<bool, StoreError> {
         match self {
             Self::Sqlite(store) => store.replace_data(handle, data).await,
+            Self::Mysql(store) => store.replace_data(handle, data).await,
         }
     }
 
@@ -191,6 +209,7 @@ impl SessionStore {
     ) -> Result<Option<ClaimsChange>, StoreError> {
         match self {
             Self::Sqlite(store) => store.replace_claims(handle, claims, now).await,
+            Self::Mysql(store) => store.replace_claims(handle, claims, now).await,
         }
     }
 
@@ -199,6 +218,7 @@ impl SessionStore {
     pub async fn remove_expired(&self, now: Timestamp, limit: u32) -> Result<u64, StoreError> {
         match self {
             Self::Sqlite(store) => store.remove_expired(now, limit).await,
+            Self::Mysql(store) => store.remove_expired(now, limit).await,
         }
     }
 
@@ -214,6 +234,7 @@ impl SessionStore {
     ) -> Result<Revocation, StoreError> {
         match self {
             Self::Sqlite(store) => store.revoke(handles, reason, now).await,
+            Self::Mysql(store) => store.revoke(handles, reason, now).await,
         }
     }
 
@@ -226,6 +247,7 @@ impl SessionStore {
     ) -> Result<Revocation, StoreError> {
         match self {
             Self::Sqlite(store) => store.revoke_user(user, reason, now).await,
+            Self::Mysql(store) => store.revoke_user(user, reason, now).await,
         }
     }
 
@@ -239,6 +261,7 @@ impl SessionStore {
     ) -> Result<Revocation, StoreError> {
         match self {
             Self::Sqlite(store) => store.disable_user(user, reason, now).await,
+            Self::Mysql(store) => store.disable_user(user, reason, now).await,
         }
     }
 
@@ -246,6 +269,7 @@ impl SessionStore {
     pub async fn enable_user(&self, user: &UserId) -> Result<bool, StoreError> {
         match self {
             Self::Sqlite(store) => store.enable_user(user).await,
+            Self::Mysql(store) => store.enable_user(user).await,
         }
     }
 
@@ -253,6 +277,7 @@ impl SessionStore {
     pub async fn user_disabled(&self, user: &UserId) -> Result<Option<Timestamp>, StoreError> {
         match self {
             Self::Sqlite(store) => store.user_disabled(user).await,
+            Self::Mysql(store) => store.user_disabled(user).await,
         }
     }
 
@@ -260,6 +285,7 @@ impl SessionStore {
     pub async fn head(&self) -> Result<Sequence, StoreError> {
         match self {
             Self::Sqlite(store) => store.head().await,
+            Self::Mysql(store) => store.head().await,
         }
     }
 
@@ -272,6 +298,7 @@ impl SessionStore {
     ) -> Result<(), StoreError> {
         match self {
             Self::Sqlite(store) => store.renew_replica(id, applied, lease).await,
+            Self::Mysql(store) => store.renew_replica(id, applied, lease).await,
         }
     }
 
@@ -279,6 +306,7 @@ impl SessionStore {
     pub async fn read_log(&self, applied: Sequence) -> Result<LogRead, StoreError> {
         match self {
             Self::Sqlite(store) => store.read_log(applied).await,
+            Self::Mysql(store) => store.read_log(applied).await,
         }
     }
 
@@ -286,6 +314,7 @@ impl SessionStore {
     pub async fn log_page(&self, after: Sequence, limit: u32) -> Result<Vec<LogEntry>, StoreError> {
         match self {
             Self::Sqlite(store) => store.log_page(after, limit).await,
+            Self::Mysql(store) => store.log_page(after, limit).await,
         }
     }
 
@@ -293,6 +322,7 @@ impl SessionStore {
     pub async fn replicas(&self) -> Result<Vec<ReplicaRow>, StoreError> {
         match self {
             Self::Sqlite(store) => store.replicas().await,
+            Self::Mysql(store) => store.replicas().await,
         }
     }
 
@@ -304,6 +334,7 @@ impl SessionStore {
     ) -> Result<bool, StoreError> {
         match self {
             Self::Sqlite(store) => store.remove_replica(id, beat).await,
+            Self::Mysql(store) => store.remove_replica(id, beat).await,
         }
     }
 
@@ -312,6 +343,7 @@ impl SessionStore {
     pub async fn prune_log(&self, now: Timestamp) -> Result<u64, StoreError> {
         match self {
             Self::Sqlite(store) => store.prune_log(now).await,
+            Self::Mysql(store) => store.prune_log(now).await,
         }
     }
 
@@ -321,6 +353,7 @@ impl SessionStore {
     pub async fn master_key_fingerprint(&self) -> Result<Option<[u8; 16]>, StoreError> {
         match self {
             Self::Sqlite(store) => store.master_key_fingerprint().await,
+            Self::Mysql(store) => store.master_key_fingerprint().await,
         }
     }
 
@@ -333,6 +366,7 @@ impl SessionStore {
     ) -> Result<(), StoreError> {
         match self {
             Self::Sqlite(store) => store.initialise_keys(fingerprint, key).await,
+            Self::Mysql(store) => store.initialise_keys(fingerprint, key).await,
         }
     }
 
@@ -340,6 +374,7 @@ impl SessionStore {
     pub async fn signing_keys(&self) -> Result<Vec<StoredKey>, StoreError> {
         match self {
             Self::Sqlite(store) => store.signing_keys().await,
+            Self::Mysql(store) => store.signing_keys().await,
         }
     }
 
@@ -353,6 +388,7 @@ impl SessionStore {
     ) -> Result<Option<Sequence>, StoreError> {
         match self {
             Self::Sqlite(store) => store.publish_key(successor, signing, now).await,
+            Self::Mysql(store) => store.publish_key(successor, signing, now).await,
         }
     }
 
@@ -366,6 +402,7 @@ impl SessionStore {
     ) -> Result<Option<Sequence>, StoreError> {
         match self {
             Self::Sqlite(store) => store.promote_key(id, verifies_until, now).await,
+            Self::Mysql(store) => store.promote_key(id, verifies_until, now).await,
         }
     }
 
@@ -379,6 +416,7 @@ impl SessionStore {
     ) -> Result<KeyRevocation, StoreError> {
         match self {
             Self::Sqlite(store) => store.revoke_key(id, substitute, now).await,
+            Self::Mysql(store) => store.revoke_key(id, substitute, now).await,
         }
     }
 
@@ -386,6 +424,7 @@ impl SessionStore {
     pub async fn remove_retired_keys(&self, now: Timestamp) -> Result<u64, StoreError> {
         match self {
             Self::Sqlite(store) => store.remove_retired_keys(now).await,
+            Self::Mysql(store) => store.remove_retired_keys(now).await,
         }
     }
 }

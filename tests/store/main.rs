@@ -1,7 +1,8 @@
 //! The contract of the session store: one suite, run on every database, and what is particular to each.
 //!
 //! A test of the suite is a function over a [`SessionStore`](portcullis::store::SessionStore), or over two that are open on
-//! the same database as two processes would be. It is listed below once and runs as `on_sqlite::<its name>`.
+//! the same database as two processes would be. It is listed below once and runs as `on_sqlite::<its name>` and
+//! `on_mysql::<its name>`.
 
 #![expect(
     clippy::unwrap_used,
@@ -12,6 +13,7 @@ mod claims;
 mod full_disk;
 mod keys;
 mod logins;
+mod mysql;
 mod pruning;
 mod races;
 mod replicas;
@@ -38,6 +40,25 @@ macro_rules! contract {
                 async fn $two() {
                     let file = crate::sqlite::File::new();
                     crate::$two_subject::$two(&file.open().await, &file.open().await).await;
+                }
+            )*
+        }
+
+        mod on_mysql {
+            $(
+                #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+                async fn $one() {
+                    let database = crate::mysql::Database::new().await;
+                    crate::$one_subject::$one(&database.open().await).await;
+                    database.remove().await;
+                }
+            )*
+            $(
+                #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+                async fn $two() {
+                    let database = crate::mysql::Database::new().await;
+                    crate::$two_subject::$two(&database.open().await, &database.open().await).await;
+                    database.remove().await;
                 }
             )*
         }

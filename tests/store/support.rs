@@ -18,6 +18,21 @@ pub const ACCESS: Duration = Duration::from_secs(3600);
 pub const IDLE: Duration = Duration::from_secs(100 * 24 * 3600);
 pub const ABSOLUTE: Duration = Duration::from_secs(365 * 24 * 3600);
 
+/// What `scripts/databases up` has said of a server: in the environment, or in the file that it writes.
+pub fn server_url(variable: &str) -> String {
+    const FILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/.test/databases/env");
+    if let Ok(url) = std::env::var(variable) {
+        return url;
+    }
+    let text = std::fs::read_to_string(FILE).unwrap_or_default();
+    text.lines()
+        .find_map(|line| line.strip_prefix(variable)?.strip_prefix('='))
+        .unwrap_or_else(|| {
+            panic!("there is no {variable}: run ./scripts/databases up before the tests")
+        })
+        .to_owned()
+}
+
 pub fn user(name: &str) -> UserId {
     UserId::parse(name).unwrap()
 }
