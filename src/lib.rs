@@ -9,10 +9,11 @@
 //! config  proxy  admin                      what was meant; the way of a request; the private listener
 //! refresher                                 refreshing, many at once
 //! issuer  revocation  upstream  telemetry   tokens; who is out; the application's servers; logs and metrics
+//! certificates                              what the public listeners show
 //! store                                     sessions, revocation log, keys, in SQL
 //! session  route  cookie                    pure: tokens and rotation; paths and rules; the gateway's cookies
 //! identity                                  who somebody is
-//! clock  secret  causes                     time and randomness, passed in; how errors are told
+//! clock  secret  causes  socket_file        time and randomness, passed in; how errors are told; listeners at a path
 //! ```
 //!
 //! A module names those of lower lines, and no other; `tests/architecture.rs` holds us to it. ARCHITECTURE.md has the words, every
@@ -20,6 +21,7 @@
 
 pub mod admin;
 pub mod causes;
+pub mod certificates;
 pub mod cli;
 pub mod clock;
 pub mod config;
@@ -34,6 +36,7 @@ pub mod revocation;
 pub mod route;
 pub mod secret;
 pub mod session;
+pub mod socket_file;
 pub mod store;
 pub mod telemetry;
 pub mod upstream;

@@ -13,12 +13,18 @@ use portcullis::config::Config;
 
 /// Modules of the crate from the ground up. A module may name those of lower levels, and no other.
 const LEVELS: [&[&str]; 10] = [
-    &["causes", "clock", "secret"],
+    &["causes", "clock", "secret", "socket_file"],
     &["identity"],
     &["session", "route", "cookie"],
     &["store"],
     &["keys"],
-    &["issuer", "revocation", "upstream", "telemetry"],
+    &[
+        "issuer",
+        "revocation",
+        "upstream",
+        "telemetry",
+        "certificates",
+    ],
     &["refresher"],
     &["config", "proxy", "admin"],
     &["gateway"],

@@ -63,6 +63,7 @@ fn ready(state: &AdminState) -> Answer {
         &ReadyBody {
             status: text,
             reasons,
+            warnings: state.readiness.warnings(),
         },
     )
 }
@@ -71,6 +72,8 @@ fn ready(state: &AdminState) -> Answer {
 struct ReadyBody {
     status: &'static str,
     reasons: Vec<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    warnings: Vec<String>,
 }
 
 fn metrics(state: &AdminState) -> Answer {

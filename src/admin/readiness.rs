@@ -15,6 +15,7 @@ pub struct Readiness(Arc<State>);
 struct State {
     phase: AtomicU8,
     checks: RwLock<Vec<Check>>,
+    warnings: RwLock<Vec<Check>>,
 }
 
 struct Check {
@@ -49,12 +50,21 @@ impl Readiness {
         name: &'static str,
         check: impl Fn() -> Result<(), String> + Send + Sync + 'static,
     ) {
-        let check = Box::new(check);
-        self.0
-            .checks
-            .write()
-            .unwrap_or_else(PoisonError::into_inner)
-            .push(Check { name, check });
+        add(&self.0.checks, name, check);
+    }
+
+    /// Adds something that has to be seen to, but does not make the replica unfit for requests. As [`Self::add_check`].
+    pub fn add_warning(
+        &self,
+        name: &'static str,
+        check: impl Fn() -> Result<(), String> + Send + Sync + 'static,
+    ) {
+        add(&self.0.warnings, name, check);
+    }
+
+    /// What has to be seen to; empty if there is nothing.
+    pub fn warnings(&self) -> Vec<String> {
+        failed(&self.0.warnings)
     }
 
     /// Why this replica is not ready; empty if it is.
@@ -64,13 +74,29 @@ impl Readiness {
             STARTED => None,
             _ => Some("starting".to_owned()),
         };
-        let checks = self.0.checks.read().unwrap_or_else(PoisonError::into_inner);
-        let failed = checks.iter().filter_map(|Check { name, check }| {
-            let error = check().err()?;
-            Some(format!("{name}: {error}"))
-        });
-        phase.into_iter().chain(failed).collect()
+        phase.into_iter().chain(failed(&self.0.checks)).collect()
     }
+}
+
+fn add(
+    checks: &RwLock<Vec<Check>>,
+    name: &'static str,
+    check: impl Fn() -> Result<(), String> + Send + Sync + 'static,
+) {
+    let check = Box::new(check);
+    checks
+        .write()
+        .unwrap_or_else(PoisonError::into_inner)
+        .push(Check { name, check });
+}
+
+fn failed(checks: &RwLock<Vec<Check>>) -> Vec<String> {
+    let checks = checks.read().unwrap_or_else(PoisonError::into_inner);
+    let failed = checks.iter().filter_map(|Check { name, check }| {
+        let error = check().err()?;
+        Some(format!("{name}: {error}"))
+    });
+    failed.collect()
 }
 
 impl fmt::Debug for Readiness {

@@ -5,9 +5,11 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::{info, warn};
 
 use super::{Exit, ServeArgs, refuse};
+use crate::certificates::Certificates;
 use crate::clock::Clock;
 use crate::config::Telemetry;
 use crate::gateway::Gateway;
+use crate::gateway::certificate_watch::report;
 use crate::telemetry::{self, LogGuard};
 
 pub fn run(args: ServeArgs) -> anyhow::Result<Exit> {
@@ -21,13 +23,19 @@ pub fn run(args: ServeArgs) -> anyhow::Result<Exit> {
         .parts()
         .metrics
         .observe_dropped_log_lines(log.dropped_lines());
-    for address in gateway.addresses() {
-        info!(%address, "listening");
+    for place in gateway.places() {
+        info!(address = %place, "listening");
     }
     if let Some(address) = gateway.admin_address() {
         info!(%address, "admin listening");
     }
-    gateway.run(stop_signal());
+    let certificates = gateway.certificates().cloned();
+    gateway.run(async {
+        tokio::select! {
+            () = stop_signal() => {}
+            () = reload_on_hangup(certificates) => {}
+        }
+    });
     Ok(Exit::Success)
 }
 
@@ -55,6 +63,23 @@ pub async fn stop_signal() {
         warn!("ended at once by a second signal");
         std::process::exit(EXIT_BY_SECOND_SIGNAL);
     });
+}
+
+/// Reads certificates anew at each SIGHUP, without waiting for the files to be at rest.
+async fn reload_on_hangup(certificates: Option<Certificates>) {
+    let Ok(mut hangup) = signal(SignalKind::hangup()) else {
+        warn!("cannot watch for SIGHUP; certificates are still replaced when their files change");
+        return std::future::pending().await;
+    };
+    while hangup.recv().await.is_some() {
+        let Some(certificates) = certificates.clone() else {
+            info!("there is nothing to reload: no listener speaks TLS");
+            continue;
+        };
+        if let Ok(reloaded) = tokio::task::spawn_blocking(move || certificates.reload()).await {
+            report(&reloaded);
+        }
+    }
 }
 
 async fn either(one: &mut Signal, other: &mut Signal) {

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
+use super::listeners::PublicListener;
 use super::reader::Section;
 use super::values::{self, Reason};
 
@@ -55,7 +56,7 @@ impl AdminAddress {
 
 pub(super) fn read_admin(
     section: &mut Section<'_>,
-    public: &[SocketAddr],
+    public: &[PublicListener],
     base: &Path,
 ) -> Option<Admin> {
     // What it shows without a token is no secret, but it is nobody else's business.
@@ -66,7 +67,10 @@ pub(super) fn read_admin(
     let host_names = section.texts("host_names", &[], host_name);
     if let Some(AdminAddress::Tcp(address)) = listen
         && address.port() != 0
-        && public.iter().any(|public| shares_port(public, &address))
+        && public
+            .iter()
+            .filter_map(PublicListener::tcp)
+            .any(|public| shares_port(&public, &address))
     {
         section.conflict(
             "listen",

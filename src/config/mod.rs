@@ -9,7 +9,7 @@
 //! | `document` | file, environment and flags as one tree |
 //! | `reader`, `kinds` | sections and unknown keys; values by name and kind |
 //! | `values` | what a text can mean: durations, sizes, URLs |
-//! | `settings`, `admin`, `session`, `upstream` | [`Config`] and its sections |
+//! | `settings`, `server`, `listeners`, `tls`, `admin`, `session`, `upstream` | [`Config`] and its sections |
 //! | `rule_sections`, `rules` | what happens on which path: as written one by one, then as one table |
 //! | `error` | [`ConfigErrors`] |
 
@@ -17,11 +17,14 @@ mod admin;
 mod document;
 mod error;
 mod kinds;
+mod listeners;
 mod reader;
 mod rule_sections;
 mod rules;
+mod server;
 mod session;
 mod settings;
+mod tls;
 mod upstream;
 mod values;
 
@@ -34,15 +37,16 @@ use reader::{Report, Section};
 pub use admin::{Admin, AdminAddress};
 pub use document::QuickFlags;
 pub use error::{ConfigError, ConfigErrors, Origin, Problem};
+pub use listeners::{ListenAddress, ListenMode, ProxyPeer, PublicListener};
 pub use reader::KnownKey;
 pub use rules::{
     Auth, ClearSiteData, ForwardRule, LoginRule, LogoutRule, LogoutScope, Route, RuleTarget, Rules,
     Unauthenticated, Upstream401,
 };
+pub use server::{Limits, Server};
 pub use session::{AntiCsrf, Refresh, Session};
-pub use settings::{
-    AssertionTo, Config, Identity, Keys, Limits, MasterKeySource, Server, Store, Telemetry,
-};
+pub use settings::{AssertionTo, Config, Identity, Keys, MasterKeySource, Store, Telemetry};
+pub use tls::Tls;
 pub use upstream::UpstreamId;
 pub use values::{PublicUrl, RedirectTarget};
 

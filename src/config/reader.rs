@@ -114,7 +114,8 @@ impl<'d> Section<'d> {
         let items = match &node.value {
             Value::List(items) if items.iter().all(|item| item.as_table().is_some()) => items,
             _ => {
-                self.refuse(key, &format!("tables [[{key}]] in a file"));
+                let path = join(&self.path, key);
+                self.refuse(key, &format!("tables [[{path}]] in a file"));
                 return Vec::new();
             }
         };

@@ -3,9 +3,7 @@
 //! One struct per section, each with the function that reads it; the numbers of a section's defaults and limits stand there
 //! and nowhere else, beside their reasons.
 
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::thread::available_parallelism;
 use std::time::Duration;
 
 use http::HeaderName;
@@ -13,9 +11,10 @@ use http::HeaderName;
 use super::admin::{Admin, read_admin};
 use super::reader::Section;
 use super::rules::Rules;
+use super::server::Server;
 use super::session::{Session, Site, read_session};
-use super::upstream::{Upstreams, read_short_upstream};
-use super::values::{self, PublicUrl, Reason, shown_duration};
+use super::upstream::Upstreams;
+use super::values::{self, Reason, shown_duration};
 use crate::cookie::CookieSettings;
 use crate::revocation::{Acknowledge, Check, OnLapse, RevocationSettings};
 use crate::session::{MasterKey, SigningAlgorithm};
@@ -45,7 +44,7 @@ impl Config {
     /// Reads all of it; what comes back is to be used only if nothing was reported.
     pub(super) fn read(root: &mut Section<'_>, base: &Path) -> Self {
         let (server, short, has_short, has_url) = root.section("server", |section| {
-            let (server, short) = Server::read(section);
+            let (server, short) = Server::read(section, base);
             let has = |key| section.has(key);
             (server, short, has("upstream"), has("public_url"))
         });
@@ -58,7 +57,7 @@ impl Config {
         let upstreams = Upstreams::read(root, short, has_short);
         let rules = Rules::read(root, &upstreams, &session, &cookies.path);
         Self {
-            admin: root.section("admin", |admin| read_admin(admin, &server.listen, base)),
+            admin: root.section("admin", |admin| read_admin(admin, &server.listeners, base)),
             store: root.section("store", |store| Store::read(store, base)),
             revocation: root.section("revocation", |section| {
                 read_revocation(section, session.lifetimes.access)
@@ -73,88 +72,6 @@ impl Config {
             cookies,
             upstreams: upstreams.complete,
             rules,
-        }
-    }
-}
-
-/// The public listeners.
-#[derive(Clone, Debug)]
-pub struct Server {
-    /// At least one; port 0 lets the system choose.
-    pub listen: Vec<SocketAddr>,
-    /// Scheme and host that browsers see, if the operator named them.
-    pub public_url: Option<PublicUrl>,
-    /// Threads that serve requests.
-    pub workers: usize,
-    pub limits: Limits,
-}
-
-impl Server {
-    /// The server, and the upstream that its section may name in short.
-    fn read(section: &mut Section<'_>) -> (Self, Option<UpstreamSettings>) {
-        let server = Self {
-            // Whoever opens the gateway to a network says so.
-            listen: section.texts("listen", &["127.0.0.1:8080"], values::socket_address),
-            public_url: section.optional_text("public_url", PublicUrl::parse),
-            // More threads than cores only wait for each other.
-            workers: section
-                .optional_integer("workers", (1, MOST_WORKERS))
-                .unwrap_or_else(cores),
-            limits: section.section("limits", Limits::read),
-        };
-        if section.has("listen")
-            && (section.count("listen") == 0 || has_equal_items(&server.listen))
-        {
-            section.refuse("listen", "at least one address, each of them once");
-        }
-        (server, read_short_upstream(section))
-    }
-}
-
-const MOST_WORKERS: i64 = 256;
-
-fn cores() -> usize {
-    available_parallelism().map_or(1, |cores| cores.get().min(256))
-}
-
-fn has_equal_items(addresses: &[SocketAddr]) -> bool {
-    let is_repeated = |(at, address): (usize, &SocketAddr)| {
-        address.port() != 0 && addresses[..at].contains(address)
-    };
-    addresses.iter().enumerate().any(is_repeated)
-}
-
-/// What one client, or all of them, can take of the gateway.
-#[derive(Clone, Debug)]
-pub struct Limits {
-    /// Open connections of clients; more are not accepted until one closes.
-    pub connections: usize,
-    /// Bytes of a request's head.
-    pub header_bytes: usize,
-    /// Header lines of a request.
-    pub header_count: usize,
-    /// From the first byte of a request's head to its last.
-    pub head_timeout: Duration,
-    /// A connection between two requests.
-    pub keep_alive_timeout: Duration,
-    /// From the wish to stop to the end of the last request.
-    pub drain_timeout: Duration,
-}
-
-impl Limits {
-    fn read(section: &mut Section<'_>) -> Self {
-        Self {
-            // Below what a process may have of open files, twice: one for the client, one for the upstream.
-            connections: section.integer("connections", 10_000, (1, 1_000_000)),
-            // Twice what browsers send with many cookies; hyper's buffer needs 8 KiB.
-            header_bytes: section.bytes("header_bytes", "16KiB", ("8KiB", "1MiB")),
-            header_count: section.integer("header_count", 100, (10, 1000)),
-            // A slow mobile network sends a head in well under a second.
-            head_timeout: section.duration("head_timeout", "10s", ("10ms", "10m")),
-            // Above the 60s at which common load balancers close theirs, so that it is never us who close under them.
-            keep_alive_timeout: section.duration("keep_alive_timeout", "75s", ("10ms", "1h")),
-            // What container schedulers grant before they kill.
-            drain_timeout: section.duration("drain_timeout", "30s", ("0s", "1h")),
         }
     }
 }

@@ -3,12 +3,13 @@
 
 use std::borrow::Cow;
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use http::uri::Authority;
 use http::{HeaderName, Uri};
+use ipnet::IpNet;
 
 use crate::store::StoreLocation;
 
@@ -67,6 +68,13 @@ pub(super) fn one_of(words: &[String]) -> String {
 pub(super) fn socket_address(text: &str) -> Result<SocketAddr, Reason> {
     text.parse()
         .map_err(|_| r#"an IP address and a port such as "127.0.0.1:8080" or "[::1]:8080""#.into())
+}
+
+/// A network, or one address, which is the smallest.
+pub(super) fn network(text: &str) -> Result<IpNet, Reason> {
+    text.parse::<IpNet>()
+        .or_else(|_| text.parse::<IpAddr>().map(IpNet::from))
+        .map_err(|_| r#"a network or an address such as "10.0.0.0/8" or "fd00::1""#.into())
 }
 
 /// Scheme, host and port that browsers see: what cookies, origin checks and redirects are measured against.

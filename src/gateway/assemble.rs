@@ -8,7 +8,7 @@ use crate::config::{self, Config, Route, RuleTarget};
 use crate::cookie::SessionCookies;
 use crate::gateway::key_keeper::KeyKeeperSettings;
 use crate::issuer::IssuerSettings;
-use crate::proxy::listener::ListenerSettings;
+use crate::proxy::listener::{ConnectionsByAddress, ListenerSettings};
 use crate::proxy::{
     Action, Admission, AntiCsrf, Auth, ForwardPolicy, HeaderRules, LogoutPolicy, LogoutScope,
     Origins, OwnOrigin, Policy, ProxySettings, Teller, Unauthenticated, clear_site_data,
@@ -184,6 +184,14 @@ pub fn proxy(config: &Config) -> ProxySettings {
         } else {
             "http"
         },
+        public_url: public_url.map(ToString::to_string),
+        hsts: config
+            .server
+            .tls
+            .as_ref()
+            .and_then(|tls| tls.hsts)
+            .map(|age| header(&format!("max-age={}", age.as_secs()))),
+        header_count: config.server.limits.header_count,
         origins: Origins {
             own: public_url.map_or(OwnOrigin::Host, |url| {
                 OwnOrigin::Configured(url.to_string())
@@ -223,6 +231,12 @@ pub fn listener(config: &Config) -> ListenerSettings {
     let limits = &config.server.limits;
     ListenerSettings {
         connections: limits.connections.div_ceil(config.server.workers),
+        by_address: limits
+            .connections_per_address
+            .map(ConnectionsByAddress::new),
+        handshakes: limits.handshakes.div_ceil(config.server.workers),
+        handshake_timeout: limits.handshake_timeout,
+        streams: u32::try_from(limits.streams).unwrap_or(u32::MAX),
         header_bytes: limits.header_bytes,
         header_count: limits.header_count,
         head_timeout: limits.head_timeout,

@@ -9,8 +9,10 @@
 
 mod admin_token;
 pub mod assemble;
+pub mod certificate_watch;
 pub mod key_keeper;
 pub mod master_key;
+mod sockets;
 mod upkeep;
 mod worker;
 
@@ -28,6 +30,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 use crate::admin::{AdminListener, AdminState, Api, ApiParts, Readiness};
+use crate::certificates::{CertificateError, Certificates};
 use crate::clock::Clock;
 use crate::config::{Admin, AdminAddress, Config};
 use crate::issuer::Issuer;
@@ -35,13 +38,16 @@ use crate::keys::KeysError;
 use crate::proxy::{Background, REASONS, SharedProxy, VerifiedTokens};
 use crate::refresher::Refresher;
 use crate::revocation::{Revocations, RoundError};
+use crate::socket_file::SocketFile;
 use crate::store::{SessionStore, StoreError};
 use crate::telemetry::{Metrics, MetricsSettings, RevocationGauges};
 
 use admin_token::AdminTokenError;
 use key_keeper::KeyKeeper;
 use master_key::MasterKeyError;
-use worker::{bind_all, start_workers};
+pub use sockets::Place;
+use sockets::Sockets;
+use worker::start_workers;
 
 /// Why a gateway cannot start or go on.
 #[derive(Debug, Error)]
@@ -63,6 +69,16 @@ pub enum GatewayError {
         #[source]
         cause: io::Error,
     },
+    #[error(
+        "cannot take over socket {position} of systemd: check the Listen… lines of its socket unit, which count from 0"
+    )]
+    Inherited {
+        position: usize,
+        #[source]
+        cause: io::Error,
+    },
+    #[error("no usable certificate")]
+    Certificate(#[from] CertificateError),
     #[error("no usable admin token")]
     AdminToken(#[from] AdminTokenError),
     #[error("cannot start a runtime")]
@@ -83,7 +99,11 @@ pub enum GatewayError {
 
 /// A gateway that serves.
 pub struct Gateway {
+    places: Vec<Place>,
     addresses: Vec<SocketAddr>,
+    /// Removed at the end.
+    socket_files: Vec<SocketFile>,
+    certificates: Option<Certificates>,
     admin_address: Option<SocketAddr>,
     parts: Parts,
     background: Runtime,
@@ -114,8 +134,19 @@ struct Tokens {
 impl Gateway {
     /// Binds, opens, joins, serves.
     pub fn start(config: &Config, clock: Clock) -> Result<Self, GatewayError> {
-        let sockets = bind_all(&config.server.listen, config.server.workers)?;
-        let addresses = sockets.iter().map(|(address, _)| *address).collect();
+        let certificates = config
+            .server
+            .tls
+            .as_ref()
+            .map(|tls| Certificates::load(tls.certificates.clone()))
+            .transpose()?;
+        let server = &config.server;
+        let sockets = Sockets::bind(&server.listeners, certificates.as_ref(), server.workers)?;
+        let Sockets {
+            by_worker,
+            places,
+            files,
+        } = sockets;
         let background = runtime::Builder::new_multi_thread()
             .worker_threads(BACKGROUND_THREADS)
             .thread_name("background")
@@ -180,6 +211,10 @@ impl Gateway {
             stop: tokens.stop_accepting.clone(),
         };
         observe(&parts);
+        if let Some(certificates) = &certificates {
+            certificate_watch::observe(certificates, &parts);
+            background.spawn(certificate_watch::watch(certificates.clone()));
+        }
         background.spawn({
             let (revocations, stop) = (parts.revocations.clone(), tokens.stop_background.clone());
             async move { revocations.follow(stop).await }
@@ -200,10 +235,17 @@ impl Gateway {
             background.spawn(listener.serve(state, tokens.stop_background.clone()));
         }
         let (died, worker_died) = oneshot::channel();
-        let workers = start_workers(config, &shared, sockets, &clock, &tokens, died)?;
+        let workers = start_workers(config, &shared, by_worker, &clock, &tokens, died)?;
         parts.readiness.set_started();
+        let address = |place: &Place| match place {
+            Place::Address(address) => Some(*address),
+            Place::File(_) | Place::Inherited(_) => None,
+        };
         Ok(Self {
-            addresses,
+            addresses: places.iter().filter_map(address).collect(),
+            places,
+            socket_files: files,
+            certificates,
             admin_address,
             parts,
             background,
@@ -214,7 +256,17 @@ impl Gateway {
         })
     }
 
-    /// Where it listens, with the ports that were picked for 0.
+    /// Where it listens.
+    pub fn places(&self) -> &[Place] {
+        &self.places
+    }
+
+    /// What the listeners that speak TLS show.
+    pub fn certificates(&self) -> Option<&Certificates> {
+        self.certificates.as_ref()
+    }
+
+    /// Where it listens on the network, with the ports that were picked for 0.
     pub fn addresses(&self) -> &[SocketAddr] {
         &self.addresses
     }
@@ -266,6 +318,7 @@ impl Gateway {
                 error!("a worker panicked");
             }
         }
+        drop(self.socket_files);
         watch.abort();
         self.tokens.stop_background.cancel();
         self.background.block_on(async {

@@ -1,6 +1,5 @@
 //! The workers: threads that proxy, each with a runtime, listeners and upstream connections of its own.
 
-use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
@@ -15,54 +14,29 @@ use super::{GatewayError, Tokens, assemble};
 use crate::causes::Causes;
 use crate::clock::Clock;
 use crate::config::Config;
-use crate::proxy::listener::{self, ListenerSettings};
+use crate::proxy::listener::{self, ListenerSettings, PublicSocket};
 use crate::proxy::{Proxy, SharedProxy};
 use crate::upstream::{Upstream, UpstreamSettings};
-
-/// One socket per worker for each address; port 0 is picked once.
-pub(super) type Sockets = Vec<(SocketAddr, Vec<std::net::TcpListener>)>;
-
-pub(super) fn bind_all(addresses: &[SocketAddr], workers: usize) -> Result<Sockets, GatewayError> {
-    let bind = |address: SocketAddr| {
-        listener::bind(address).map_err(|cause| GatewayError::Bind { address, cause })
-    };
-    let mut sockets = Vec::with_capacity(addresses.len());
-    for address in addresses {
-        let first = bind(*address)?;
-        let bound = first.local_addr().map_err(|cause| GatewayError::Bind {
-            address: *address,
-            cause,
-        })?;
-        let mut all = vec![first];
-        for _ in 1..workers {
-            all.push(bind(bound)?);
-        }
-        sockets.push((bound, all));
-    }
-    Ok(sockets)
-}
 
 /// Starts them all; `died` is told when one ends that nobody had asked to.
 pub(super) fn start_workers(
     config: &Config,
     shared: &SharedProxy,
-    mut sockets: Sockets,
+    sockets: Vec<Vec<PublicSocket>>,
     clock: &Clock,
     tokens: &Tokens,
     died: oneshot::Sender<()>,
 ) -> Result<Vec<JoinHandle<()>>, GatewayError> {
     let died = Arc::new(Mutex::new(Some(died)));
     let mut workers = Vec::with_capacity(config.server.workers);
-    for number in 0..config.server.workers {
+    let settings = assemble::listener(config);
+    for (number, sockets) in sockets.into_iter().enumerate() {
         let worker = Worker {
             number,
             shared: shared.clone(),
-            listeners: sockets
-                .iter_mut()
-                .filter_map(|(_, all)| all.pop())
-                .collect(),
+            sockets,
             upstreams: config.upstreams.clone(),
-            settings: assemble::listener(config),
+            settings: settings.clone(),
             clock: clock.clone(),
             tokens: tokens.clone(),
         };
@@ -103,7 +77,7 @@ impl Drop for Unexpected {
 struct Worker {
     number: usize,
     shared: SharedProxy,
-    listeners: Vec<std::net::TcpListener>,
+    sockets: Vec<PublicSocket>,
     upstreams: Vec<UpstreamSettings>,
     settings: ListenerSettings,
     clock: Clock,
@@ -125,7 +99,7 @@ impl Worker {
         let Self {
             number,
             shared,
-            listeners,
+            sockets,
             upstreams,
             settings,
             clock,
@@ -139,7 +113,7 @@ impl Worker {
         let proxy = Rc::new(Proxy::new(shared, upstreams, metrics));
         LocalSet::new().block_on(&runtime, async {
             tokio::select! {
-                served = listener::serve(proxy, listeners, settings, tokens.stop_accepting) => {
+                served = listener::serve(proxy, sockets, settings, tokens.stop_accepting) => {
                     if let Err(error) = served {
                         error!(error = %Causes(&error), "a worker cannot serve");
                     }

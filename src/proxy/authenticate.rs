@@ -18,7 +18,7 @@ use super::policy::{Admission, Auth, Unauthenticated};
 use super::receive::Received;
 use super::rejection::{Rejection, Unproven};
 use super::reply::Announced;
-use super::{Proxy, headers, origin};
+use super::{Proxy, headers, http2, origin};
 use crate::clock::Timestamp;
 use crate::cookie::{Candidates, PresentedCookies};
 use crate::issuer::Issuer;
@@ -510,6 +510,9 @@ enum Weight {
 
 /// RFC 6455 section 4.1; in HTTP/1.0 nothing is upgraded (RFC 9110 section 7.8).
 pub fn is_websocket_handshake(received: &Received) -> bool {
+    if http2::is_extended_connect(&received.request) {
+        return true;
+    }
     let headers = received.headers();
     let lists = |name, token| {
         headers

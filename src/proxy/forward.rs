@@ -6,6 +6,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
+use http::header::{SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY};
 use http::{Request, Response, Uri};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
@@ -14,7 +15,10 @@ use hyper::upgrade::OnUpgrade;
 use super::Proxy;
 use super::authenticate::{Authenticated, Identity, News, is_websocket_handshake};
 use super::headers::{HeaderRules, Told};
+use super::http2;
+use super::listener::Running;
 use super::policy::ForwardPolicy;
+use super::receive::Received;
 use super::rejection::Rejection;
 use super::reply::Transport;
 use crate::upstream::{Replay, UpstreamBody};
@@ -26,11 +30,68 @@ pub struct Answered {
     pub identity: Identity,
     pub news: News,
     /// The client's side of a WebSocket, if it asked for one.
-    pub websocket: Option<OnUpgrade>,
+    pub websocket: Option<ClientSide>,
     /// How the client holds its tokens.
     pub transport: Transport,
     /// From the request's hand-over to the head of the answer.
     pub upstream_time: Duration,
+}
+
+/// Where a WebSocket of a client will be.
+#[derive(Debug)]
+pub struct ClientSide {
+    pub upgrade: OnUpgrade,
+    /// If it is a stream of HTTP/2.
+    pub stream: Option<StreamSide>,
+}
+
+/// A WebSocket on a stream of HTTP/2, for which the gateway shakes hands with the upstream.
+#[derive(Debug)]
+pub struct StreamSide {
+    /// What the upstream has to say to the gateway's key.
+    pub accept: String,
+    /// Its connection does not rest while it is open.
+    #[expect(dead_code, reason = "what counts is when it is dropped")]
+    pub running: Running,
+}
+
+impl ClientSide {
+    fn of(received: &mut Received) -> Self {
+        let request = &mut received.request;
+        let stream = http2::is_extended_connect(request).then(|| StreamSide {
+            accept: request
+                .headers()
+                .get(SEC_WEBSOCKET_KEY)
+                .map(http2::expected_accept)
+                .unwrap_or_default(),
+            running: Running::on(&received.connection),
+        });
+        Self {
+            upgrade: hyper::upgrade::on(request),
+            stream,
+        }
+    }
+}
+
+impl Answered {
+    /// The client asked for a WebSocket on a stream of HTTP/2.
+    pub fn asks_for_a_stream(&self) -> bool {
+        self.stream_side().is_some()
+    }
+
+    /// Where the gateway has shaken hands itself, the upstream has understood it.
+    pub fn is_accepted(&self) -> bool {
+        self.stream_side().is_none_or(|side| {
+            self.response
+                .headers()
+                .get(SEC_WEBSOCKET_ACCEPT)
+                .is_some_and(|accept| accept == side.accept.as_str())
+        })
+    }
+
+    fn stream_side(&self) -> Option<&StreamSide> {
+        self.websocket.as_ref()?.stream.as_ref()
+    }
 }
 
 impl Proxy {
@@ -44,8 +105,11 @@ impl Proxy {
             identity,
             news,
         } = authenticated;
+        if http2::is_extended_connect(&received.request) && !policy.websocket {
+            return Err(Rejection::MethodNotAllowed { allow: None });
+        }
         let websocket = (policy.websocket && is_websocket_handshake(&received))
-            .then(|| hyper::upgrade::on(&mut received.request));
+            .then(|| ClientSide::of(&mut received));
         let own_cookies = self.teller.cookies.read(received.headers()).any_own();
         let transport = Transport::of(&received);
         let assertion = match identity.user() {
@@ -55,7 +119,7 @@ impl Proxy {
         let (mut head, body) = received.request.into_parts();
         let told = Told {
             client: received.client.0,
-            scheme: match received.secure {
+            scheme: match received.connection.secure {
                 true => "https",
                 false => self.settings.scheme,
             },

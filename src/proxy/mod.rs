@@ -23,6 +23,7 @@ mod cors;
 mod forgery;
 mod forward;
 mod headers;
+mod http2;
 pub mod listener;
 mod login;
 mod logout;
@@ -43,7 +44,10 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::header::{CACHE_CONTROL, CONNECTION, HeaderMap, SET_COOKIE, UPGRADE};
+use http::header::{
+    CACHE_CONTROL, CONNECTION, HeaderMap, SEC_WEBSOCKET_ACCEPT, SET_COOKIE,
+    STRICT_TRANSPORT_SECURITY, UPGRADE,
+};
 use http::{HeaderValue, Request, StatusCode};
 use hyper::body::{Body, Incoming};
 use hyper_util::rt::TokioIo;
@@ -64,11 +68,11 @@ pub use policy::{
 };
 pub use receive::ClientAddr;
 pub use rejection::{REASONS, Rejection};
-use reply::Tie;
 pub use reply::{Announced, BodyError, Reply, ReplyBody, Teller, Transport};
+use reply::{Tie, permanent_redirect_reply};
 
 use authenticate::News;
-use forward::Answered;
+use forward::{Answered, ClientSide};
 use headers::{NO_STORE, protect_from_caches};
 use listener::ConnectionInfo;
 use receive::{Received, receive};
@@ -113,6 +117,12 @@ pub struct SharedProxy {
 pub struct ProxySettings {
     /// `http` or `https`, as browsers see it.
     pub scheme: &'static str,
+    /// Where listeners that redirect lead: scheme, host and port.
+    pub public_url: Option<String>,
+    /// The value of `Strict-Transport-Security` in answers over TLS, if the operator wants it.
+    pub hsts: Option<HeaderValue>,
+    /// A request can have so many header lines, in HTTP/2 too.
+    pub header_count: usize,
     /// Whose pages may act with a browser's cookies.
     pub origins: Origins,
     /// Clients may keep their tokens themselves.
@@ -165,11 +175,16 @@ impl Proxy {
     }
 
     /// Answers a request, whatever happens, and sees that it is counted and logged.
-    pub async fn handle(&self, request: Request<Incoming>, connection: ConnectionInfo) -> Reply {
+    pub async fn handle(
+        &self,
+        request: Request<Incoming>,
+        connection: Rc<ConnectionInfo>,
+    ) -> Reply {
         let started = self.clock.boot();
         let method = request.method().clone();
         let mut seen = Seen::default();
         let page = self.allowed_page(request.headers());
+        let (client, secure) = (connection.client, connection.secure);
         let told = self.answer(request, connection, &mut seen).await;
         let (mut told, reason) = match told {
             Ok(told) => (told, None),
@@ -183,6 +198,10 @@ impl Proxy {
             seen.policy.as_deref(),
             page.as_ref(),
         );
+        if let (true, Some(hsts)) = (secure, &self.settings.hsts) {
+            let headers = told.reply.headers_mut();
+            headers.insert(STRICT_TRANSPORT_SECURITY, hsts.clone());
+        }
         let elapsed = self.clock.boot().since(started);
         let route = seen
             .policy
@@ -204,7 +223,7 @@ impl Proxy {
             outcome: told.outcome.name(),
             reason,
             user: told.identity.user().map(|caller| caller.token.user.clone()),
-            client: connection.client.0,
+            client: client.0,
             upstream: told.upstream_time,
             bytes_out: 0,
         };
@@ -215,12 +234,15 @@ impl Proxy {
     async fn answer(
         &self,
         request: Request<Incoming>,
-        connection: ConnectionInfo,
+        connection: Rc<ConnectionInfo>,
         seen: &mut Seen,
     ) -> Result<Told, Rejection> {
-        let mut received = receive(request, connection)?;
+        let mut received = receive(request, connection, self.settings.header_count)?;
         received.bearer = self.bearer(received.headers());
         seen.path = Some(received.path.clone());
+        if received.connection.redirects {
+            return Ok(Told::own(self.to_public_url(&received), Outcome::Own));
+        }
         let policy = Arc::clone(
             self.routes
                 .lookup(&received.path, received.method())
@@ -230,6 +252,10 @@ impl Proxy {
         seen.transport = Transport::of(&received);
         if let Some(preflight) = self.preflight(&received, &policy) {
             return Ok(Told::own(preflight, Outcome::Own));
+        }
+        let is_connect = http2::is_extended_connect(&received.request);
+        if is_connect && !matches!(policy.action, Action::Forward(_)) {
+            return Err(Rejection::MethodNotAllowed { allow: None });
         }
         match &policy.action {
             Action::Forward(forward) => {
@@ -269,6 +295,16 @@ impl Proxy {
             Action::NotAllowed { allow } => Err(Rejection::MethodNotAllowed {
                 allow: Some(allow.clone()),
             }),
+        }
+    }
+
+    /// Away from a listener that only leads elsewhere; the host is never the client's word.
+    fn to_public_url(&self, received: &Received) -> Reply {
+        let base = self.settings.public_url.as_deref().unwrap_or_default();
+        let target = received.path.to_path_and_query();
+        match HeaderValue::try_from(format!("{base}{target}")) {
+            Ok(target) => permanent_redirect_reply(target),
+            Err(_) => self.teller.reject(&Rejection::Internal, Transport::Cookies),
         }
     }
 
@@ -370,6 +406,12 @@ impl Proxy {
         if answered.response.status() == StatusCode::SWITCHING_PROTOCOLS {
             return self.open_tunnel(answered);
         }
+        if answered.response.status().is_success() && answered.asks_for_a_stream() {
+            // A client takes any success for an open WebSocket (RFC 8441 section 4).
+            return self
+                .teller
+                .reject(&Rejection::NoWebSocket, answered.transport);
+        }
         let headers = answered.response.headers_mut();
         self.rules.client(headers);
         self.tell(headers, &answered.news, answered.transport);
@@ -400,9 +442,19 @@ impl Proxy {
 
     /// After the upstream's 101, and not before, bytes go both ways.
     fn open_tunnel(&self, mut answered: Answered) -> Reply {
-        let Some(client) = answered.websocket else {
+        if !answered.is_accepted() {
+            return self
+                .teller
+                .reject(&Rejection::NoWebSocket, answered.transport);
+        }
+        let Some(ClientSide {
+            upgrade: client,
+            stream: on_stream,
+        }) = answered.websocket
+        else {
             return self.teller.reject(&Rejection::Internal, answered.transport);
         };
+        let over_http2 = on_stream.is_some();
         let stream = match answered.identity.user() {
             None => None,
             Some(caller) => match self.revocations.enter_stream(caller.token.handle) {
@@ -435,12 +487,20 @@ impl Proxy {
             )
             .await;
             debug!(?report, "a WebSocket ended");
+            drop(on_stream);
         });
         let headers = answered.response.headers_mut();
         self.rules.client(headers);
-        headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
-        headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
+        if over_http2 {
+            headers.remove(SEC_WEBSOCKET_ACCEPT);
+        } else {
+            headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
+            headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
+        }
         self.tell(headers, &answered.news, answered.transport);
+        if over_http2 {
+            *answered.response.status_mut() = StatusCode::OK;
+        }
         answered.response.map(|_| ReplyBody::own(""))
     }
 

@@ -1,12 +1,14 @@
 //! Stage 1: a request whose head can be read in one way only.
 
 use std::net::{IpAddr, Ipv6Addr};
+use std::rc::Rc;
 
 use http::header::{COOKIE, HOST, HeaderMap, TRANSFER_ENCODING};
 use http::{HeaderValue, Method, Request, Uri, Version};
 use hyper::body::Incoming;
 
 use super::bearer::Bearer;
+use super::http2;
 use super::listener::ConnectionInfo;
 use super::rejection::{Malformed, Rejection};
 use crate::route::CanonicalPath;
@@ -23,8 +25,8 @@ pub struct Received {
     pub path: CanonicalPath,
     pub host: HeaderValue,
     pub client: ClientAddr,
-    /// Over TLS that ends here.
-    pub secure: bool,
+    /// On which it came.
+    pub connection: Rc<ConnectionInfo>,
     /// What it has of ours in `Authorization`.
     pub bearer: Option<Bearer>,
 }
@@ -61,19 +63,27 @@ impl Received {
 
 pub fn receive(
     request: Request<Incoming>,
-    connection: ConnectionInfo,
+    connection: Rc<ConnectionInfo>,
+    header_count: usize,
 ) -> Result<Received, Rejection> {
+    let mut request = request;
+    if request.version() == Version::HTTP_2 {
+        http2::settle(&mut request, header_count)?;
+    }
     check_method(request.method())?;
     check_framing(request.headers())?;
     check_cookies(request.headers())?;
     let host = host(&request)?;
+    if !connection.is_for(without_port(&host)) {
+        return Err(Rejection::Misdirected);
+    }
     let path = CanonicalPath::parse_uri(request.uri())?;
     Ok(Received {
         request,
         path,
         host,
         client: connection.client,
-        secure: connection.secure,
+        connection,
         bearer: None,
     })
 }
@@ -172,6 +182,14 @@ fn is_authority(authority: &[u8]) -> bool {
     };
     let is_port = port.iter().skip(1).all(u8::is_ascii_digit);
     is_host && is_port && authority.len() <= MAX_HOST
+}
+
+fn without_port(host: &HeaderValue) -> &str {
+    let host = host.to_str().unwrap_or_default();
+    match host.rsplit_once(':') {
+        Some((name, port)) if !port.contains(']') => name,
+        _ => host,
+    }
 }
 
 /// In all `Cookie` headers of a request. Browsers keep about 180 for a site.

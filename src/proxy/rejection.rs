@@ -21,6 +21,10 @@ pub enum Rejection {
     TooLong,
     #[error("request has too many cookies")]
     TooManyCookies,
+    #[error("request has too many header lines")]
+    TooManyHeaders,
+    #[error("connection is not for this host")]
+    Misdirected,
     #[error("method is not allowed here")]
     MethodNotAllowed { allow: Option<HeaderValue> },
     #[error("a session is required")]
@@ -43,6 +47,8 @@ pub enum Rejection {
     LogoutNotWritten(#[source] StoreError),
     #[error("upstream failed")]
     Upstream(#[from] UpstreamError),
+    #[error("upstream did not open the WebSocket that the client asked for over HTTP/2")]
+    NoWebSocket,
     #[error("the user's sessions were revoked while the login was under way")]
     LoginOvertaken,
     #[error("the user is disabled")]
@@ -73,10 +79,14 @@ pub enum Unproven {
 pub enum Malformed {
     #[error(transparent)]
     Path(AmbiguousPath),
+    #[error("scheme is neither http nor https")]
+    Scheme,
     #[error("method is not in upper case")]
     Method,
     #[error("Transfer-Encoding is not just chunked")]
     Framing,
+    #[error("WebSocket over HTTP/2 is not of the form of RFC 8441")]
+    ExtendedConnect,
     #[error("Host is missing, repeated, malformed, or not that of the request target")]
     Host,
 }
@@ -97,7 +107,10 @@ impl Rejection {
         match self {
             Self::Malformed(_) => StatusCode::BAD_REQUEST,
             Self::TooLong => StatusCode::URI_TOO_LONG,
-            Self::TooManyCookies => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+            Self::TooManyCookies | Self::TooManyHeaders => {
+                StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE
+            }
+            Self::Misdirected => StatusCode::MISDIRECTED_REQUEST,
             Self::MethodNotAllowed { .. } => StatusCode::METHOD_NOT_ALLOWED,
             Self::Unauthenticated { login: Some(_), .. } => StatusCode::SEE_OTHER,
             Self::Unauthenticated { login: None, .. } => StatusCode::UNAUTHORIZED,
@@ -109,7 +122,7 @@ impl Rejection {
             }
             Self::Upstream(error) => upstream_status(error),
             Self::LoginOvertaken => StatusCode::CONFLICT,
-            Self::LoginUnusable(_) => StatusCode::BAD_GATEWAY,
+            Self::LoginUnusable(_) | Self::NoWebSocket => StatusCode::BAD_GATEWAY,
             Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
         }
     }
@@ -120,6 +133,8 @@ impl Rejection {
             Self::Malformed(malformed) => malformed.to_string(),
             Self::TooLong => "path or query is too long".into(),
             Self::TooManyCookies => "too many cookies".into(),
+            Self::TooManyHeaders => "too many header lines".into(),
+            Self::Misdirected => "this connection is not for this host".into(),
             Self::MethodNotAllowed { .. } => "method not allowed".into(),
             Self::Unauthenticated {
                 why: Unproven::NoSession | Unproven::AntiCsrf,
@@ -146,6 +161,7 @@ impl Rejection {
                 "the application did not answer in time".into()
             }
             Self::Upstream(_) => "the application cannot be reached".into(),
+            Self::NoWebSocket => "the application does not speak WebSocket here".into(),
             Self::LoginOvertaken => "log in again: all sessions were ended meanwhile".into(),
             Self::UserDisabled => "this user cannot log in".into(),
             Self::LoginUnusable(_) => "the application's login cannot be used".into(),
@@ -159,6 +175,8 @@ impl Rejection {
             Self::Malformed(_) => "malformed_request",
             Self::TooLong => "path_too_long",
             Self::TooManyCookies => "too_many_cookies",
+            Self::TooManyHeaders => "too_many_headers",
+            Self::Misdirected => "misdirected",
             Self::MethodNotAllowed { .. } => "method_not_allowed",
             Self::Unauthenticated {
                 why: Unproven::NoSession,
@@ -186,6 +204,7 @@ impl Rejection {
             Self::StoreUnavailable(_) => "store_unavailable",
             Self::LogoutNotWritten(_) => "logout_not_written",
             Self::Upstream(error) => error.name(),
+            Self::NoWebSocket => "no_websocket",
             Self::LoginOvertaken => "login_overtaken",
             Self::UserDisabled => "user_disabled",
             Self::LoginUnusable(_) => "login_unusable",
@@ -245,6 +264,8 @@ pub const REASONS: &[&str] = &[
     "malformed_request",
     "path_too_long",
     "too_many_cookies",
+    "too_many_headers",
+    "misdirected",
     "method_not_allowed",
     "no_session",
     "session_over",
@@ -263,6 +284,7 @@ pub const REASONS: &[&str] = &[
     "upstream_framing",
     "upstream_unexpected_upgrade",
     "request_body",
+    "no_websocket",
     "login_overtaken",
     "user_disabled",
     "login_unusable",

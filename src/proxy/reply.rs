@@ -24,6 +24,7 @@ use super::headers::{
     ANTI_CSRF, FRONT_TOKEN, HeaderRules, ID_REFRESH_TOKEN, NO_STORE, ST_ACCESS_TOKEN,
     ST_REFRESH_TOKEN,
 };
+use super::listener::Running;
 use super::patience::Answering;
 use super::receive::Received;
 use super::record::Record;
@@ -42,7 +43,13 @@ pub type Reply = Response<ReplyBody>;
 pub struct ReplyBody {
     source: Source,
     record: Option<Box<Record>>,
-    answering: Option<Answering>,
+    underway: Option<Underway>,
+}
+
+/// Held until an answer has been sent: the connection is not at rest.
+pub enum Underway {
+    Http1(Answering),
+    Http2(Running),
 }
 
 enum Source {
@@ -124,7 +131,7 @@ impl ReplyBody {
         Self {
             source: Source::Own((!content.is_empty()).then_some(content)),
             record: None,
-            answering: None,
+            underway: None,
         }
     }
 
@@ -132,13 +139,13 @@ impl ReplyBody {
         Self {
             source: Source::Upstream { body, rules, tie },
             record: None,
-            answering: None,
+            underway: None,
         }
     }
 
-    /// The client's next request may come when this has been sent.
-    pub fn answering(mut self, answering: Answering) -> Self {
-        self.answering = Some(answering);
+    /// The connection learns when this has been sent.
+    pub fn underway(mut self, underway: Underway) -> Self {
+        self.underway = Some(underway);
         self
     }
 
@@ -363,6 +370,14 @@ pub fn redirect_reply(to: HeaderValue) -> Reply {
     *reply.status_mut() = StatusCode::SEE_OTHER;
     reply.headers_mut().insert(LOCATION, to);
     reply.headers_mut().insert(CACHE_CONTROL, NO_STORE);
+    reply
+}
+
+/// The same request belongs elsewhere from now on, whatever its method (RFC 9110 section 15.4.9).
+pub fn permanent_redirect_reply(to: HeaderValue) -> Reply {
+    let mut reply = Response::new(ReplyBody::own(Bytes::new()));
+    *reply.status_mut() = StatusCode::PERMANENT_REDIRECT;
+    reply.headers_mut().insert(LOCATION, to);
     reply
 }
 

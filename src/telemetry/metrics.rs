@@ -126,6 +126,14 @@ impl Metrics {
         self.0.counted.observe_dropped_log_lines(Box::new(dropped));
     }
 
+    /// Where to ask, at each scrape, how the certificates stand. The first registration stays.
+    pub fn observe_certificates(
+        &self,
+        certificates: impl Fn() -> CertificateGauges + Send + Sync + 'static,
+    ) {
+        self.0.counted.observe_certificates(Box::new(certificates));
+    }
+
     /// All metrics in the OpenMetrics text format, [`CONTENT_TYPE`].
     pub fn encode(&self) -> String {
         let mut text = String::with_capacity(16 * 1024);
@@ -164,6 +172,15 @@ pub struct RevocationGauges {
     pub lease_remaining: Duration,
     /// Since the last proof that the set was up to date, if there was one.
     pub proof_age: Option<Duration>,
+}
+
+/// How the certificates of the public listeners stand.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CertificateGauges {
+    /// How often new ones took the place of others.
+    pub reloads: u64,
+    /// Those in the files cannot be used; older ones are shown.
+    pub refused: bool,
 }
 
 /// What happens to sessions; all of it rare beside requests.

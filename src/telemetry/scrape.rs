@@ -14,7 +14,7 @@ use prometheus_client::metrics::gauge::ConstGauge;
 use super::counters::{
     Bounds, GATEWAY_BOUNDS, HistogramSum, Level, Shard, UPSTREAM_BOUNDS, WorkerMetrics,
 };
-use super::metrics::RevocationGauges;
+use super::metrics::{CertificateGauges, RevocationGauges};
 use super::outcome::Outcome;
 
 /// The shards of all workers, and whom to ask for the rest.
@@ -24,6 +24,7 @@ pub(super) struct Counted {
     shards: Vec<Arc<Shard>>,
     revocation: OnceLock<Observer<RevocationGauges>>,
     dropped_log_lines: OnceLock<Observer<u64>>,
+    certificates: OnceLock<Observer<CertificateGauges>>,
 }
 
 pub(super) type Observer<T> = Box<dyn Fn() -> T + Send + Sync>;
@@ -43,6 +44,7 @@ impl Counted {
             shards,
             revocation: OnceLock::new(),
             dropped_log_lines: OnceLock::new(),
+            certificates: OnceLock::new(),
         }
     }
 
@@ -56,6 +58,10 @@ impl Counted {
 
     pub(super) fn observe_dropped_log_lines(&self, observer: Observer<u64>) {
         let _ = self.dropped_log_lines.set(observer);
+    }
+
+    pub(super) fn observe_certificates(&self, observer: Observer<CertificateGauges>) {
+        let _ = self.certificates.set(observer);
     }
 
     fn encode_requests(&self, encoder: &mut DescriptorEncoder) -> fmt::Result {
@@ -177,6 +183,25 @@ impl Counted {
             dropped(),
         )
     }
+
+    fn encode_certificates(&self, encoder: &mut DescriptorEncoder) -> fmt::Result {
+        let Some(observe) = self.certificates.get() else {
+            return Ok(());
+        };
+        let gauges = observe();
+        encode_counter(
+            encoder,
+            "certificate_reloads",
+            "How often the certificates were replaced by new ones.",
+            gauges.reloads,
+        )?;
+        encode_gauge(
+            encoder,
+            "certificates_refused",
+            "1 while the files hold certificates that cannot be used, and older ones are shown.",
+            u64::from(gauges.refused),
+        )
+    }
 }
 
 impl Collector for Counted {
@@ -185,7 +210,8 @@ impl Collector for Counted {
         self.encode_durations(&mut encoder)?;
         self.encode_levels(&mut encoder)?;
         self.encode_revocation(&mut encoder)?;
-        self.encode_dropped_log_lines(&mut encoder)
+        self.encode_dropped_log_lines(&mut encoder)?;
+        self.encode_certificates(&mut encoder)
     }
 }
 

@@ -5,6 +5,7 @@
     reason = "a helper's panic fails its test, as it should"
 )]
 
+mod listeners;
 mod origins;
 mod refused;
 mod robust;

@@ -29,7 +29,7 @@ fn the_environment_takes_the_place_of_the_file() {
     assert_eq!(config.session.lifetimes.idle.as_secs(), 8 * 86_400);
     assert_eq!(config.session.session_over_status, 440);
     assert!(config.cookies.secure);
-    assert_eq!(config.server.listen.len(), 2);
+    assert_eq!(config.server.listeners.len(), 2);
     assert_eq!(config.server.limits.header_bytes, 10_000);
     assert_eq!(
         config.store.location,
@@ -113,7 +113,7 @@ fn flags_are_a_configuration() {
         public_url: Some("https://app.example.com".into()),
     };
     let config = Config::from_flags(&flags, NOWHERE).unwrap();
-    assert_eq!(config.server.listen[0].port(), 0);
+    assert_eq!(config.server.addresses().next().unwrap().port(), 0);
     assert_eq!(config.upstreams[0].authority.as_str(), "localhost:3000");
     assert_eq!(config.rules.login_path.as_deref(), Some("/login"));
     assert_eq!(config.store.location, StoreLocation::Sqlite("x.db".into()));

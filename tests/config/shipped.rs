@@ -47,7 +47,8 @@ fn the_example_has_every_key_and_no_other() {
 
 #[test]
 fn the_example_shows_defaults() {
-    const REQUIRED: [&str; 5] = [
+    const REQUIRED: [&str; 6] = [
+        "server.listener[].address",
         "upstream[].name",
         "upstream[].servers",
         "login[].path",

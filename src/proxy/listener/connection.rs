@@ -1,51 +1,81 @@
-//! One connection of a client, until it ends.
+//! What is known of a connection, and HTTP/1.1 on it.
 
 use std::convert::Infallible;
 use std::pin::pin;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::StatusCode;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
 use super::super::patience::TimedHeads;
+use super::super::reply::Underway;
 use super::super::{ClientAddr, Proxy};
 use super::ListenerSettings;
+use super::activity::Activity;
+use super::stream::ClientStream;
 use crate::causes::Causes;
+use crate::certificates::Certificate;
 
-/// What is known of a connection before its first request.
-#[derive(Clone, Copy, Debug)]
+/// What is known of a connection before its first request, and what runs on it.
+#[derive(Debug)]
 pub struct ConnectionInfo {
-    /// Where it comes from.
+    /// Where it comes from: the other end, or whom a balancer that is believed speaks for.
     pub client: ClientAddr,
     /// The gateway itself speaks TLS on it.
     pub secure: bool,
+    /// Which hosts it is for, if the client asked for one in its handshake.
+    pub asked_for: Option<AskedFor>,
+    /// Every answer sends the client to the public URL.
+    pub redirects: bool,
+    pub activity: Activity,
 }
 
-pub(super) async fn serve_connection(
+/// The host of a TLS handshake, and what it was answered with.
+#[derive(Debug)]
+pub struct AskedFor {
+    pub host: Box<str>,
+    pub certificate: Arc<Certificate>,
+}
+
+impl ConnectionInfo {
+    /// Whether a request for this host, which stands without port, belongs on the connection (RFC 9110 section 7.4).
+    pub fn is_for(&self, host: &str) -> bool {
+        self.asked_for.as_ref().is_none_or(|asked| {
+            host.strip_suffix('.')
+                .unwrap_or(host)
+                .eq_ignore_ascii_case(&asked.host)
+                || asked.certificate.covers(host)
+        })
+    }
+}
+
+/// Serves until the client or `stop` ends it.
+pub(super) async fn serve_http1(
     proxy: Rc<Proxy>,
-    stream: TcpStream,
-    info: ConnectionInfo,
-    settings: ListenerSettings,
-    stop: CancellationToken,
+    stream: ClientStream,
+    info: Rc<ConnectionInfo>,
+    settings: &ListenerSettings,
+    stop: &CancellationToken,
 ) {
     let stream = TimedHeads::new(stream, settings.head_timeout);
     let phase = stream.phase();
     let service = service_fn(|request| {
         phase.head_is_complete();
         let (proxy, answering) = (Rc::clone(&proxy), phase.until_answered());
+        let info = Rc::clone(&info);
         async move {
             let reply = proxy.handle(request, info).await;
             if reply.status() == StatusCode::SWITCHING_PROTOCOLS {
                 answering.for_good();
                 return Ok::<_, Infallible>(reply);
             }
-            Ok(reply.map(|body| body.answering(answering)))
+            Ok(reply.map(|body| body.underway(Underway::Http1(answering))))
         }
     });
     let connection = http1::Builder::new()
@@ -59,7 +89,7 @@ pub(super) async fn serve_connection(
     let mut connection = pin!(connection);
     let served = tokio::select! {
         served = connection.as_mut() => served,
-        () = last_call(&stop) => {
+        () = last_call(stop) => {
             connection.as_mut().graceful_shutdown();
             connection.await
         }
@@ -73,7 +103,7 @@ pub(super) async fn serve_connection(
 }
 
 /// The end, and a moment for requests that are on their way already.
-async fn last_call(stop: &CancellationToken) {
+pub(super) async fn last_call(stop: &CancellationToken) {
     stop.cancelled().await;
     tokio::time::sleep(LAST_CALL).await;
 }

@@ -3,38 +3,59 @@
 //! | file | what it has |
 //! |---|---|
 //! | this | accepting, up to the end |
-//! | `socket` | binding |
-//! | `connection` | what is known of a connection; HTTP on it, until it ends |
+//! | `socket`, `stream` | where a worker listens; what a connection's bytes go through |
+//! | `introduction`, `proxy_protocol` | what comes before HTTP: a PROXY header, a TLS handshake, the choice of the version |
+//! | `connection` | what is known of a connection; HTTP/1.1 on it |
+//! | `http2`, `frames`, `activity` | HTTP/2 on it, what is bounded there, and when it is at rest |
 //! | `places` | how many connections are open |
 
+mod activity;
 mod connection;
+mod frames;
+mod http2;
+mod introduction;
 mod places;
+mod proxy_protocol;
 mod socket;
+mod stream;
 
 use std::cell::Cell;
 use std::io;
-use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
-use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{debug, warn};
 
+pub use activity::Running;
 pub use connection::ConnectionInfo;
-pub use socket::bind;
+pub use introduction::{Balancers, Entrance, Security};
+pub use places::ConnectionsByAddress;
+pub use socket::Bound;
 
-use super::{ClientAddr, Proxy};
+use super::Proxy;
 use crate::causes::Causes;
-use connection::serve_connection;
+use connection::serve_http1;
+use http2::serve_http2;
+use introduction::{Introduced, Patience};
 use places::Place;
+use socket::{Listener, Peer};
+use stream::Socket;
 
 /// Settings of this module.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct ListenerSettings {
     /// Open client connections of one worker.
     pub connections: usize,
+    /// From one address, over all workers; `None`: as many as from all.
+    pub by_address: Option<ConnectionsByAddress>,
+    /// TLS handshakes of one worker that are under way.
+    pub handshakes: usize,
+    /// For a PROXY header and the TLS handshake, together.
+    pub handshake_timeout: Duration,
+    /// Requests at the same time on one HTTP/2 connection.
+    pub streams: u32,
     /// A request head can have so many bytes.
     pub header_bytes: usize,
     /// A request head can have so many header lines.
@@ -45,29 +66,38 @@ pub struct ListenerSettings {
     pub keep_alive_timeout: Duration,
 }
 
-/// Accepts until `stop`, then ends each connection after the answer that it is giving. Returns when all have ended.
+/// A listener, and what is spoken there.
+#[derive(Debug)]
+pub struct PublicSocket {
+    pub bound: Bound,
+    pub entrance: Entrance,
+}
+
+/// Accepts until `stop`, then ends each connection after the answers that it is giving. Returns when all have ended.
 pub async fn serve(
     proxy: Rc<Proxy>,
-    listeners: Vec<std::net::TcpListener>,
+    sockets: Vec<PublicSocket>,
     settings: ListenerSettings,
     stop: CancellationToken,
 ) -> io::Result<()> {
-    let connections = TaskTracker::new();
-    let open = Rc::new(Cell::new(0));
-    for listener in listeners {
-        let listener = TcpListener::from_std(listener)?;
-        let worker = Worker {
-            proxy: Rc::clone(&proxy),
-            settings,
-            stop: stop.clone(),
-            connections: connections.clone(),
-            open: Rc::clone(&open),
-        };
-        connections.spawn_local(async move { worker.accept(listener).await });
+    let worker = Rc::new(Worker {
+        proxy: Rc::clone(&proxy),
+        settings,
+        stop: stop.clone(),
+        connections: TaskTracker::new(),
+        open: Rc::default(),
+        handshakes: Cell::new(0),
+    });
+    for PublicSocket { bound, entrance } in sockets {
+        let (listener, entrance) = (bound.start()?, Rc::new(entrance));
+        let accepting = Rc::clone(&worker);
+        worker
+            .connections
+            .spawn_local(async move { accepting.accept(listener, entrance).await });
     }
     stop.cancelled().await;
-    connections.close();
-    connections.wait().await;
+    worker.connections.close();
+    worker.connections.wait().await;
     proxy.tunnels_ended().await;
     Ok(())
 }
@@ -78,67 +108,96 @@ struct Worker {
     stop: CancellationToken,
     connections: TaskTracker,
     open: Rc<Cell<usize>>,
+    /// TLS handshakes that are under way.
+    handshakes: Cell<usize>,
 }
 
 impl Worker {
-    async fn accept(&self, listener: TcpListener) {
+    async fn accept(self: Rc<Self>, listener: Listener, entrance: Rc<Entrance>) {
         loop {
-            tokio::select! {
-                () = self.stop.cancelled() => return self.accept_the_queue(listener),
-                accepted = listener.accept() => self.met(accepted).await,
+            let accepted = tokio::select! {
+                () = self.stop.cancelled() => break,
+                accepted = listener.accept() => accepted,
+            };
+            match accepted {
+                Ok((socket, peer)) => self.met(socket, peer, &entrance),
+                Err(error) => {
+                    // Out of file descriptors, or a client that was gone before it was met: neither ends the listener.
+                    warn!(
+                        error = %Causes(&error),
+                        "cannot accept a connection"
+                    );
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
             }
+        }
+        for (socket, peer) in listener.into_queue() {
+            self.met(socket, peer, &entrance);
         }
     }
 
-    /// Who was let into the queue before the end would be reset with it.
-    fn accept_the_queue(&self, listener: TcpListener) {
-        let Ok(listener) = listener.into_std() else {
+    fn met(self: &Rc<Self>, socket: Socket, peer: Peer, entrance: &Rc<Entrance>) {
+        if self.open.get() >= self.settings.connections {
+            debug!("refused a connection: as many are open as server.limits.connections allows");
             return;
-        };
-        while let Ok((stream, peer)) = listener.accept() {
-            let stream = stream
-                .set_nonblocking(true)
-                .and_then(|()| TcpStream::from_std(stream));
-            if let Ok(stream) = stream {
-                self.start(stream, peer);
-            }
         }
-    }
-
-    async fn met(&self, accepted: io::Result<(TcpStream, SocketAddr)>) {
-        match accepted {
-            Ok(_) if self.open.get() >= self.settings.connections => {
-                debug!(
-                    "refused a connection: as many are open as server.limits.connections allows"
-                );
-            }
-            Ok((stream, peer)) => self.start(stream, peer),
-            Err(error) => {
-                // Out of file descriptors, or a client that was gone before it was met: neither ends the listener.
-                warn!(
-                    error = %Causes(&error),
-                    "cannot accept a connection"
-                );
-                tokio::time::sleep(ACCEPT_PAUSE).await;
-            }
-        }
-    }
-
-    fn start(&self, stream: TcpStream, peer: SocketAddr) {
-        // Answers are written whole; waiting for more to send would only delay them.
-        let _ = stream.set_nodelay(true);
-        let (proxy, stop, settings) = (Rc::clone(&self.proxy), self.stop.clone(), self.settings);
         let place = Place::take(&self.proxy, &self.open);
-        let info = ConnectionInfo {
-            client: ClientAddr(peer.ip()),
-            secure: false,
-        };
+        let (worker, entrance) = (Rc::clone(self), Rc::clone(entrance));
         self.connections.spawn_local(async move {
             let _place = place;
-            serve_connection(proxy, stream, info, settings, stop).await;
+            worker.serve(socket, peer, &entrance).await;
         });
     }
+
+    async fn serve(&self, socket: Socket, peer: Peer, entrance: &Entrance) {
+        let patience = Patience {
+            by_address: self.settings.by_address.as_ref(),
+            handshake_timeout: self.settings.handshake_timeout,
+            keep_alive_timeout: self.settings.keep_alive_timeout,
+            head_timeout: self.settings.head_timeout,
+            handshakes: self.settings.handshakes,
+            under_way: &self.handshakes,
+        };
+        let introduced = match entrance.is_bare(peer) {
+            true => entrance.introduce_bare(socket, peer, &patience),
+            // In a box, so that bare connections do not make room for it.
+            false => tokio::select! {
+                introduced = Box::pin(entrance.introduce(socket, peer, &patience)) => introduced,
+                () = self.long_gone() => return,
+            },
+        };
+        let Introduced {
+            stream,
+            info,
+            http2,
+            place,
+        } = match introduced {
+            Ok(introduced) => introduced,
+            Err(error) => {
+                debug!(
+                    error = %Causes(&error),
+                    "a connection came to nothing"
+                );
+                return;
+            }
+        };
+        let (proxy, info) = (Rc::clone(&self.proxy), Rc::new(info));
+        match http2 {
+            false => serve_http1(proxy, stream, info, &self.settings, &self.stop).await,
+            true => Box::pin(serve_http2(proxy, stream, info, &self.settings, &self.stop)).await,
+        }
+        drop(place);
+    }
+
+    /// The end, and time for handshakes that are under way.
+    async fn long_gone(&self) {
+        self.stop.cancelled().await;
+        tokio::time::sleep(LAST_HANDSHAKES).await;
+    }
 }
+
+/// Longer than the round trips of a handshake take.
+const LAST_HANDSHAKES: Duration = Duration::from_secs(2);
 
 /// After a failure to accept, which seldom passes at once.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);

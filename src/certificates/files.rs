@@ -1,0 +1,168 @@
+//! A certificate and its key, from two PEM files.
+
+use std::fs::{self, File, Metadata};
+use std::io::{self, Read};
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use rustls::crypto::aws_lc_rs;
+use rustls::pki_types::pem::{self, PemObject};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::sign::CertifiedKey;
+use thiserror::Error;
+use zeroize::{Zeroize, Zeroizing};
+
+use super::names::Names;
+
+/// Where a certificate and its key are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CertificateFiles {
+    /// PEM: the certificate first, then those that lead to its issuer.
+    pub certificate: PathBuf,
+    /// PEM: PKCS #8, SEC 1 or PKCS #1, not encrypted, closed to others.
+    pub key: PathBuf,
+}
+
+/// Why a certificate cannot be used.
+#[derive(Debug, Error)]
+pub enum CertificateError {
+    #[error("cannot read {}", path.display())]
+    Unreadable {
+        path: PathBuf,
+        #[source]
+        cause: io::Error,
+    },
+    #[error("{} is larger than any certificate or key", .0.display())]
+    TooLarge(PathBuf),
+    #[error("private key file {} can be read by others (mode {mode:04o}): chmod 600 it", path.display())]
+    Exposed { path: PathBuf, mode: u32 },
+    #[error("{} holds no certificate in PEM form", .0.display())]
+    NoCertificate(PathBuf),
+    #[error("{} holds no private key in PEM form that is not encrypted", .0.display())]
+    NoKey(PathBuf),
+    #[error("the certificate in {} cannot be read", path.display())]
+    Malformed {
+        path: PathBuf,
+        #[source]
+        cause: webpki::Error,
+    },
+    #[error("the private key in {} is of no kind that is supported", path.display())]
+    UnusableKey {
+        path: PathBuf,
+        #[source]
+        cause: rustls::Error,
+    },
+    #[error("{} is not the private key of the certificate in {}", files.key.display(), files.certificate.display())]
+    OtherKey { files: CertificateFiles },
+    #[error("cannot set up TLS")]
+    Setup(#[source] rustls::Error),
+}
+
+/// A certificate that can be shown, and the names that it is for.
+#[derive(Debug)]
+pub struct Certificate {
+    pub(super) key: std::sync::Arc<CertifiedKey>,
+    pub(super) names: Names,
+}
+
+impl CertificateFiles {
+    pub(super) fn load(&self) -> Result<Certificate, CertificateError> {
+        let chain = self.chain()?;
+        let key = self.key()?;
+        let first = webpki::EndEntityCert::try_from(&chain[0]).map_err(|cause| {
+            let path = self.certificate.clone();
+            CertificateError::Malformed { path, cause }
+        })?;
+        let names = Names::new(first.valid_dns_names());
+        let certified = CertifiedKey::from_der(chain, key, &aws_lc_rs::default_provider());
+        let certified = certified.map_err(|cause| match cause {
+            rustls::Error::InconsistentKeys(_) => CertificateError::OtherKey {
+                files: self.clone(),
+            },
+            cause => CertificateError::UnusableKey {
+                path: self.key.clone(),
+                cause,
+            },
+        })?;
+        Ok(Certificate {
+            key: certified.into(),
+            names,
+        })
+    }
+
+    fn chain(&self) -> Result<Vec<CertificateDer<'static>>, CertificateError> {
+        let (text, _) = read(&self.certificate)?;
+        let chain: Result<Vec<_>, pem::Error> = CertificateDer::pem_slice_iter(&text).collect();
+        match chain {
+            Ok(chain) if !chain.is_empty() => Ok(chain),
+            _ => Err(CertificateError::NoCertificate(self.certificate.clone())),
+        }
+    }
+
+    /// The bytes of the file and of the key are wiped; what signs lives in aws-lc, which wipes its own.
+    fn key(&self) -> Result<PrivateKeyDer<'static>, CertificateError> {
+        let (text, metadata) = read(&self.key)?;
+        let mode = metadata.permissions().mode() & 0o7777;
+        if mode & 0o007 != 0 {
+            return Err(CertificateError::Exposed {
+                path: self.key.clone(),
+                mode,
+            });
+        }
+        PrivateKeyDer::from_pem_slice(&text).map_err(|_| CertificateError::NoKey(self.key.clone()))
+    }
+
+    pub(super) fn stamps(&self) -> [Option<Stamp>; 2] {
+        [Stamp::of(&self.certificate), Stamp::of(&self.key)]
+    }
+}
+
+/// What changes with a file: its place on the disk, its size, its times, its permissions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Stamp {
+    file: (u64, u64),
+    size: u64,
+    modified: (i64, i64),
+    changed: (i64, i64),
+}
+
+impl Stamp {
+    /// `None` while there is no such file.
+    fn of(path: &Path) -> Option<Self> {
+        let file = fs::metadata(path).ok()?;
+        Some(Self {
+            file: (file.dev(), file.ino()),
+            size: file.size(),
+            modified: (file.mtime(), file.mtime_nsec()),
+            changed: (file.ctime(), file.ctime_nsec()),
+        })
+    }
+}
+
+/// Content and metadata of the same file, whatever takes its place meanwhile.
+fn read(path: &Path) -> Result<(Zeroizing<Vec<u8>>, Metadata), CertificateError> {
+    let unreadable = |cause| CertificateError::Unreadable {
+        path: path.to_owned(),
+        cause,
+    };
+    let file = File::open(path).map_err(unreadable)?;
+    let metadata = file.metadata().map_err(unreadable)?;
+    // In one piece from the beginning: what a buffer grows out of is not wiped.
+    let mut content = Zeroizing::new(vec![0; MAX_BYTES + 1]);
+    let mut length = 0;
+    while length < content.len() {
+        match (&file).read(&mut content[length..]).map_err(unreadable)? {
+            0 => break,
+            count => length += count,
+        }
+    }
+    if length > MAX_BYTES {
+        return Err(CertificateError::TooLarge(path.to_owned()));
+    }
+    content[length..].zeroize();
+    content.truncate(length);
+    Ok((content, metadata))
+}
+
+/// Chains with a dozen certificates are below a tenth of it.
+const MAX_BYTES: usize = 256 * 1024;

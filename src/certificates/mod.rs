@@ -1,0 +1,261 @@
+//! The certificates of the public listeners: chosen by the name that a client asks for, replaced when their files change.
+//!
+//! All workers share them, and the keys of session tickets, so that a client resumes its session on whichever worker it comes
+//! to. What is in use is replaced as a whole; a new file that cannot be used changes nothing but what is said about it.
+//! Connections keep the certificate that they began with.
+
+mod files;
+mod names;
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use arc_swap::ArcSwap;
+use rustls::ServerConfig;
+use rustls::crypto::aws_lc_rs::{self, Ticketer};
+use rustls::server::{ClientHello, ProducesTickets, ResolvesServerCert};
+use rustls::sign::CertifiedKey;
+use rustls::version::{TLS12, TLS13};
+
+use crate::causes::Causes;
+
+use files::Stamp;
+pub use files::{Certificate, CertificateError, CertificateFiles};
+
+/// Settings of this module.
+#[derive(Clone, Debug)]
+pub struct CertificateSettings {
+    /// For whoever names no host, or one that no certificate has.
+    pub default: CertificateFiles,
+    /// Chosen by the names that they have. The first of two with the same name has it.
+    pub by_name: Vec<CertificateFiles>,
+    /// TLS 1.2 is spoken too.
+    pub allow_tls12: bool,
+}
+
+/// The certificates in use; cheap to clone.
+#[derive(Clone)]
+pub struct Certificates(Arc<Inner>);
+
+struct Inner {
+    settings: CertificateSettings,
+    /// Draws new keys every six hours, and honours the ones before.
+    tickets: Arc<dyn ProducesTickets>,
+    active: ArcSwap<Active>,
+    watch: Mutex<Watch>,
+    reloads: AtomicU64,
+}
+
+/// What a new connection gets.
+pub struct Active {
+    /// For who may speak HTTP/2.
+    pub http2: Arc<ServerConfig>,
+    /// For listeners without it.
+    pub http1: Arc<ServerConfig>,
+    chooser: Arc<Chooser>,
+}
+
+/// What is known of the files.
+struct Watch {
+    /// As they were when they were last read.
+    read: Vec<[Option<Stamp>; 2]>,
+    /// As they were when they were last looked at.
+    seen: Vec<[Option<Stamp>; 2]>,
+    /// Why what is in the files is not in use.
+    trouble: Option<String>,
+}
+
+/// What has come of a look at the files.
+#[derive(Debug)]
+pub enum Reloaded {
+    /// They are the ones in use, or are still being written.
+    Unchanged,
+    /// They are in use now.
+    Replaced,
+    /// They cannot be used; those of before stay.
+    Kept(CertificateError),
+}
+
+impl Certificates {
+    pub fn load(settings: CertificateSettings) -> Result<Self, CertificateError> {
+        let tickets = Ticketer::new().map_err(CertificateError::Setup)?;
+        let stamps = stamps(&settings);
+        let active = Active::load(&settings, &tickets)?;
+        Ok(Self(Arc::new(Inner {
+            active: ArcSwap::from_pointee(active),
+            watch: Mutex::new(Watch {
+                read: stamps.clone(),
+                seen: stamps,
+                trouble: None,
+            }),
+            settings,
+            tickets,
+            reloads: AtomicU64::new(0),
+        })))
+    }
+
+    /// For a connection that begins now.
+    pub fn active(&self) -> Arc<Active> {
+        self.0.active.load_full()
+    }
+
+    /// Looks at the files, and takes them if they have changed and are the same at two looks in a row: certificate and key are
+    /// two files, and neither is written at once. Blocks.
+    pub fn look(&self) -> Reloaded {
+        let now = stamps(&self.0.settings);
+        let mut watch = self.watch();
+        let at_rest = now == watch.seen;
+        watch.seen.clone_from(&now);
+        if !at_rest || now == watch.read {
+            return Reloaded::Unchanged;
+        }
+        self.read(&mut watch, now)
+    }
+
+    /// Takes the files as they are now. Blocks.
+    pub fn reload(&self) -> Reloaded {
+        let now = stamps(&self.0.settings);
+        self.read(&mut self.watch(), now)
+    }
+
+    fn read(&self, watch: &mut Watch, now: Vec<[Option<Stamp>; 2]>) -> Reloaded {
+        watch.read = now;
+        match Active::load(&self.0.settings, &self.0.tickets) {
+            Ok(active) => {
+                self.0.active.store(Arc::new(active));
+                self.0.reloads.fetch_add(1, Ordering::Relaxed);
+                watch.trouble = None;
+                Reloaded::Replaced
+            }
+            Err(error) => {
+                watch.trouble = Some(Causes(&error).to_string());
+                Reloaded::Kept(error)
+            }
+        }
+    }
+
+    /// Why what is in the files is not in use.
+    pub fn trouble(&self) -> Option<String> {
+        self.watch().trouble.clone()
+    }
+
+    /// How often they were replaced.
+    pub fn reloads(&self) -> u64 {
+        self.0.reloads.load(Ordering::Relaxed)
+    }
+
+    fn watch(&self) -> std::sync::MutexGuard<'_, Watch> {
+        self.0.watch.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl fmt::Debug for Certificates {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Certificates")
+            .field("settings", &self.0.settings)
+            .finish_non_exhaustive()
+    }
+}
+
+fn stamps(settings: &CertificateSettings) -> Vec<[Option<Stamp>; 2]> {
+    let all = std::iter::once(&settings.default).chain(&settings.by_name);
+    all.map(CertificateFiles::stamps).collect()
+}
+
+impl Active {
+    fn load(
+        settings: &CertificateSettings,
+        tickets: &Arc<dyn ProducesTickets>,
+    ) -> Result<Self, CertificateError> {
+        let chooser = Arc::new(Chooser::load(settings)?);
+        let versions: &[_] = match settings.allow_tls12 {
+            true => &[&TLS13, &TLS12],
+            false => &[&TLS13],
+        };
+        let config = |protocols: &[&[u8]]| {
+            let provider = Arc::new(aws_lc_rs::default_provider());
+            let mut config = ServerConfig::builder_with_provider(provider)
+                .with_protocol_versions(versions)
+                .map_err(CertificateError::Setup)?
+                .with_no_client_auth()
+                .with_cert_resolver(Arc::clone(&chooser) as _);
+            config.ticketer = Arc::clone(tickets);
+            config.alpn_protocols = protocols.iter().map(|name| name.to_vec()).collect();
+            Ok(Arc::new(config))
+        };
+        Ok(Self {
+            http2: config(&[b"h2", b"http/1.1"])?,
+            http1: config(&[b"http/1.1"])?,
+            chooser,
+        })
+    }
+
+    /// The one that a client gets who asks for `host`.
+    pub fn of(&self, host: Option<&str>) -> &Arc<Certificate> {
+        self.chooser.choose(host)
+    }
+}
+
+impl Certificate {
+    /// Whether it is for this host, which stands without port.
+    pub fn covers(&self, host: &str) -> bool {
+        self.names.cover(host)
+    }
+}
+
+/// From the name that a client asks for to a certificate.
+#[derive(Debug)]
+struct Chooser {
+    default: Arc<Certificate>,
+    exact: HashMap<Box<str>, Arc<Certificate>>,
+    /// By what follows the `*.`.
+    wildcard: HashMap<Box<str>, Arc<Certificate>>,
+}
+
+impl Chooser {
+    fn load(settings: &CertificateSettings) -> Result<Self, CertificateError> {
+        let mut chooser = Self {
+            default: Arc::new(settings.default.load()?),
+            exact: HashMap::new(),
+            wildcard: HashMap::new(),
+        };
+        chooser.enter(&Arc::clone(&chooser.default));
+        for files in &settings.by_name {
+            chooser.enter(&Arc::new(files.load()?));
+        }
+        Ok(chooser)
+    }
+
+    fn enter(&mut self, certificate: &Arc<Certificate>) {
+        for name in certificate.names.iter() {
+            let (map, name) = match name.strip_prefix("*.") {
+                Some(parent) => (&mut self.wildcard, parent),
+                None => (&mut self.exact, name),
+            };
+            map.entry(name.into())
+                .or_insert_with(|| Arc::clone(certificate));
+        }
+    }
+
+    fn choose(&self, host: Option<&str>) -> &Arc<Certificate> {
+        let Some(host) = host.map(str::to_ascii_lowercase) else {
+            return &self.default;
+        };
+        let by_parent = || {
+            let (_, parent) = host.split_once('.')?;
+            self.wildcard.get(parent)
+        };
+        self.exact
+            .get(&*host)
+            .or_else(by_parent)
+            .unwrap_or(&self.default)
+    }
+}
+
+impl ResolvesServerCert for Chooser {
+    fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        Some(Arc::clone(&self.choose(hello.server_name()).key))
+    }
+}

@@ -1,0 +1,57 @@
+//! `[server.tls]`: certificates, and what is spoken with them.
+
+use std::path::Path;
+use std::time::Duration;
+
+use super::reader::Section;
+use super::values;
+use crate::certificates::{CertificateFiles, CertificateSettings};
+
+/// TLS of the public listeners.
+#[derive(Clone, Debug)]
+pub struct Tls {
+    pub certificates: CertificateSettings,
+    /// For how long browsers are told to come by TLS alone.
+    pub hsts: Option<Duration>,
+}
+
+impl Tls {
+    /// `None` if nobody asks for it, or what is asked for has been reported.
+    pub(super) fn read(section: &mut Section<'_>, base: &Path) -> Option<Self> {
+        let file = |text: &str| values::file(text, base);
+        let certificates = section.optional_texts("certificate", file);
+        let keys = section.optional_texts("key", file);
+        // 1.2 with the suites that are offered (AEAD and forward secrecy alone) is not known to be weak.
+        let allow_tls12 = section.one_of("minimum_version", &[("1.2", true), ("1.3", false)]);
+        let hsts = section.optional_text("hsts", values::duration);
+        if !section.has("certificate") && !section.has("key") {
+            return None;
+        }
+        let counts = ["certificate", "key"].map(|key| section.count(key));
+        if counts[0] != counts[1] || counts[0] == 0 {
+            section.refuse(
+                match section.has("key") {
+                    true => "key",
+                    false => "certificate",
+                },
+                "as many certificates as keys, in the same order",
+            );
+            return None;
+        }
+        let pair = |(certificate, key)| CertificateFiles { certificate, key };
+        let mut files = certificates?.into_iter().zip(keys?).map(pair);
+        Some(Self {
+            certificates: CertificateSettings {
+                default: files.next()?,
+                by_name: files.collect(),
+                allow_tls12,
+            },
+            hsts,
+        })
+    }
+
+    /// Whether it is asked for, however badly.
+    pub(super) fn is_wanted(section: &mut Section<'_>) -> bool {
+        section.has("certificate") || section.has("key")
+    }
+}

@@ -1,0 +1,108 @@
+//! HTTP/2 on a connection (RFC 9113).
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::pin::pin;
+use std::rc::Rc;
+use std::time::Duration;
+
+use hyper::rt::Executor;
+use hyper::server::conn::http2;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio_util::sync::CancellationToken;
+use tracing::debug;
+
+use super::super::Proxy;
+use super::super::reply::Underway;
+use super::ListenerSettings;
+use super::activity::Running;
+use super::connection::{ConnectionInfo, last_call};
+use super::frames::WatchedFrames;
+use super::stream::ClientStream;
+use crate::causes::Causes;
+
+/// Serves until the client or `stop` ends it, or nothing runs on it for as long as a connection may rest.
+pub(super) async fn serve_http2(
+    proxy: Rc<Proxy>,
+    stream: ClientStream,
+    info: Rc<ConnectionInfo>,
+    settings: &ListenerSettings,
+    stop: &CancellationToken,
+) {
+    let service = service_fn(|request| {
+        let (proxy, info) = (Rc::clone(&proxy), Rc::clone(&info));
+        let running = Running::on(&info);
+        async move {
+            let reply = proxy.handle(request, info).await;
+            Ok::<_, Infallible>(reply.map(|body| body.underway(Underway::Http2(running))))
+        }
+    });
+    let stream = WatchedFrames::new(stream, settings.head_timeout);
+    let connection = http2::Builder::new(OnThisThread)
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(settings.streams)
+        .max_header_list_size(u32::try_from(settings.header_bytes).unwrap_or(u32::MAX))
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_send_buf_size(SEND_BUFFER)
+        .max_pending_accept_reset_streams(PENDING_RESETS)
+        .max_local_error_reset_streams(ERROR_RESETS)
+        .keep_alive_interval(PING_INTERVAL)
+        .keep_alive_timeout(PING_TIMEOUT)
+        .enable_connect_protocol()
+        .serve_connection(TokioIo::new(stream), service);
+    let mut connection = pin!(connection);
+    let served = tokio::select! {
+        served = connection.as_mut() => Some(served),
+        () = last_call(stop) => None,
+        () = info.activity.rested(settings.keep_alive_timeout) => None,
+    };
+    let served = match served {
+        Some(served) => served,
+        None => {
+            connection.as_mut().graceful_shutdown();
+            // Who does not close after a GOAWAY, when all is done, is closed.
+            tokio::select! {
+                served = connection => served,
+                () = info.activity.rested(GOODBYE) => Ok(()),
+            }
+        }
+    };
+    if let Err(error) = served {
+        debug!(
+            error = %Causes(&error),
+            "a client connection ended early"
+        );
+    }
+}
+
+/// Runs the requests of a connection where it is served.
+#[derive(Clone, Copy)]
+struct OnThisThread;
+
+impl<F: Future<Output = ()> + 'static> Executor<F> for OnThisThread {
+    fn execute(&self, request: F) {
+        tokio::task::spawn_local(request);
+    }
+}
+
+/// What a client may send ahead on one stream, and on all of them: what a connection can make the gateway hold.
+const STREAM_WINDOW: u32 = 256 * 1024;
+const CONNECTION_WINDOW: u32 = 1024 * 1024;
+
+/// What is held of an answer for a client that has not made room for it.
+const SEND_BUFFER: usize = 64 * 1024;
+
+/// Streams that were reset before they were looked at (CVE-2023-44487); then the connection ends.
+const PENDING_RESETS: usize = 20;
+
+/// Streams that the client made the gateway reset by breaking the rules (CVE-2025-8671); then the connection ends.
+const ERROR_RESETS: usize = 100;
+
+/// Whether the client is still there.
+const PING_INTERVAL: Duration = Duration::from_secs(30);
+const PING_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// For the last frames of a connection that is over.
+const GOODBYE: Duration = Duration::from_secs(1);

@@ -1,0 +1,280 @@
+//! What comes before HTTP on a connection: a PROXY header, a TLS handshake, the choice between HTTP/1.1 and HTTP/2.
+
+use std::cell::Cell;
+use std::io;
+use std::net::Ipv4Addr;
+use std::time::Duration;
+
+use bytes::Bytes;
+use ipnet::IpNet;
+use rustls::ServerConnection;
+use thiserror::Error;
+use tokio::io::AsyncReadExt;
+use tokio::time::{Instant, timeout_at};
+use tokio_rustls::TlsAcceptor;
+
+use super::super::ClientAddr;
+use super::activity::Activity;
+use super::connection::{AskedFor, ConnectionInfo};
+use super::places::{AddressPlace, ConnectionsByAddress, HandshakePlace};
+use super::proxy_protocol::{self, Header, MAX_HEADER, Source};
+use super::socket::Peer;
+use super::stream::{ClientStream, Socket};
+use crate::certificates::Certificates;
+
+/// What is spoken at an address, and with whom.
+#[derive(Clone, Debug)]
+pub struct Entrance {
+    pub security: Security,
+    /// HTTP/2 is spoken too: over TLS if the client asks for it, without TLS if it begins with it (RFC 9113 section 3.3).
+    pub http2: bool,
+    /// Whose connections begin with a PROXY header.
+    pub balancers: Balancers,
+}
+
+/// Whether an address speaks TLS.
+#[derive(Clone, Debug)]
+pub enum Security {
+    Plain,
+    Tls(Certificates),
+    /// Plain, and every answer sends the client to the public URL.
+    Redirect,
+}
+
+/// Who may say where a connection comes from.
+#[derive(Clone, Debug, Default)]
+pub struct Balancers {
+    pub networks: Vec<IpNet>,
+    /// Whoever can open the socket file.
+    pub local: bool,
+}
+
+impl Balancers {
+    fn include(&self, peer: Peer) -> bool {
+        match peer {
+            Peer::Local => self.local,
+            Peer::Network(peer) => {
+                let address = peer.ip().to_canonical();
+                self.networks.iter().any(|net| net.contains(&address))
+            }
+        }
+    }
+}
+
+/// A connection on which HTTP can be spoken.
+pub(super) struct Introduced {
+    pub stream: ClientStream,
+    pub info: ConnectionInfo,
+    pub http2: bool,
+    /// Among the connections of its address, if these are counted.
+    pub place: Option<AddressPlace>,
+}
+
+/// Why a connection came to nothing.
+#[derive(Debug, Error)]
+pub(super) enum NotIntroduced {
+    #[error(
+        "as many connections are open from its address as server.limits.connections_per_address allows"
+    )]
+    TooManyFromAddress,
+    #[error("no PROXY header came in time")]
+    LateHeader,
+    #[error("a balancer's connection does not begin with a PROXY header")]
+    NoHeader,
+    #[error("as many handshakes are under way as server.limits.handshakes allows")]
+    TooManyHandshakes,
+    #[error("the TLS handshake took too long")]
+    LateHandshake,
+    #[error("the TLS handshake failed")]
+    Handshake(#[source] io::Error),
+    #[error("no request came")]
+    Silent,
+    #[error("the connection failed before its first request")]
+    Lost(#[from] io::Error),
+}
+
+/// Bounds of what comes before HTTP.
+pub(super) struct Patience<'a> {
+    pub by_address: Option<&'a ConnectionsByAddress>,
+    pub handshake_timeout: Duration,
+    /// Until the first byte of a request.
+    pub keep_alive_timeout: Duration,
+    /// From that byte on.
+    pub head_timeout: Duration,
+    pub handshakes: usize,
+    pub under_way: &'a Cell<usize>,
+}
+
+impl Patience<'_> {
+    fn enter(&self, client: ClientAddr) -> Result<Option<AddressPlace>, NotIntroduced> {
+        let enter = |all: &ConnectionsByAddress| {
+            all.enter(client.0).ok_or(NotIntroduced::TooManyFromAddress)
+        };
+        self.by_address.map(enter).transpose()
+    }
+}
+
+impl Entrance {
+    /// Whether HTTP/1.1 begins with the first byte, so that there is nothing to wait for.
+    pub(super) fn is_bare(&self, peer: Peer) -> bool {
+        !matches!(self.security, Security::Tls(_)) && !self.http2 && !self.balancers.include(peer)
+    }
+
+    /// A connection that is bare.
+    pub(super) fn introduce_bare(
+        &self,
+        socket: Socket,
+        peer: Peer,
+        patience: &Patience<'_>,
+    ) -> Result<Introduced, NotIntroduced> {
+        let client = address_of(peer);
+        Ok(Introduced {
+            place: patience.enter(client)?,
+            stream: ClientStream::Plain(socket),
+            info: self.info(client),
+            http2: false,
+        })
+    }
+
+    pub(super) async fn introduce(
+        &self,
+        mut socket: Socket,
+        peer: Peer,
+        patience: &Patience<'_>,
+    ) -> Result<Introduced, NotIntroduced> {
+        let deadline = Instant::now() + patience.handshake_timeout;
+        let mut client = address_of(peer);
+        if self.balancers.include(peer) {
+            let header = timeout_at(deadline, proxy_header(&mut socket)).await;
+            if let Source::Client(address) = header.map_err(|_| NotIntroduced::LateHeader)?? {
+                client = ClientAddr(address.ip());
+            }
+        }
+        let place = patience.enter(client)?;
+        let info = self.info(client);
+        if let Security::Tls(certificates) = &self.security {
+            let handshake_place = HandshakePlace::take(patience.under_way, patience.handshakes)
+                .ok_or(NotIntroduced::TooManyHandshakes)?;
+            let handshake = self.shake_hands(socket, info, place, certificates);
+            let introduced = timeout_at(deadline, handshake).await;
+            drop(handshake_place);
+            return introduced.map_err(|_| NotIntroduced::LateHandshake)?;
+        }
+        if !self.http2 {
+            return Ok(Introduced {
+                stream: ClientStream::Plain(socket),
+                info,
+                http2: false,
+                place,
+            });
+        }
+        let (first, http2) = first_bytes(&mut socket, patience).await?;
+        Ok(Introduced {
+            stream: ClientStream::Begun(Box::new((first, socket))),
+            info,
+            http2,
+            place,
+        })
+    }
+
+    fn info(&self, client: ClientAddr) -> ConnectionInfo {
+        ConnectionInfo {
+            client,
+            secure: false,
+            asked_for: None,
+            redirects: matches!(self.security, Security::Redirect),
+            activity: Activity::default(),
+        }
+    }
+
+    async fn shake_hands(
+        &self,
+        socket: Socket,
+        info: ConnectionInfo,
+        place: Option<AddressPlace>,
+        certificates: &Certificates,
+    ) -> Result<Introduced, NotIntroduced> {
+        let active = certificates.active();
+        let config = match self.http2 {
+            true => &active.http2,
+            false => &active.http1,
+        };
+        let stream = TlsAcceptor::from(config.clone())
+            .accept(socket)
+            .await
+            .map_err(NotIntroduced::Handshake)?;
+        let session: &ServerConnection = stream.get_ref().1;
+        let asked_for = session.server_name().map(|host| AskedFor {
+            host: host.into(),
+            certificate: active.of(Some(host)).clone(),
+        });
+        Ok(Introduced {
+            http2: session.alpn_protocol() == Some(b"h2"),
+            info: ConnectionInfo {
+                secure: true,
+                asked_for,
+                ..info
+            },
+            stream: ClientStream::Tls(Box::new(stream)),
+            place,
+        })
+    }
+}
+
+/// The other end of a connection as a client.
+fn address_of(peer: Peer) -> ClientAddr {
+    ClientAddr(match peer {
+        Peer::Network(peer) => peer.ip(),
+        // On this machine, whoever it is.
+        Peer::Local => Ipv4Addr::LOCALHOST.into(),
+    })
+}
+
+/// Reads it, and no byte more: what follows belongs to TLS or HTTP. The text form does not say how long it is, so its last
+/// part is read two bytes at a time; balancers keep connections, and those that do not can speak version 2.
+async fn proxy_header(socket: &mut Socket) -> Result<Source, NotIntroduced> {
+    let mut header = [0; MAX_HEADER];
+    let mut have = 0;
+    loop {
+        match proxy_protocol::parse(&header[..have]) {
+            Ok(Header::Complete(source)) => return Ok(source),
+            Ok(Header::Incomplete(more)) => {
+                let missing = header
+                    .get_mut(have..have + more)
+                    .ok_or(NotIntroduced::NoHeader)?;
+                socket.read_exact(missing).await?;
+                have += more;
+            }
+            Err(proxy_protocol::Invalid) => return Err(NotIntroduced::NoHeader),
+        }
+    }
+}
+
+/// As much as tells HTTP/2 from HTTP/1.1, and which of them it is.
+async fn first_bytes(
+    socket: &mut Socket,
+    patience: &Patience<'_>,
+) -> Result<(Bytes, bool), NotIntroduced> {
+    let mut first = [0; PREFACE.len()];
+    let mut have = 0;
+    let mut deadline = Instant::now() + patience.keep_alive_timeout;
+    while have < PREFACE.len() && first[..have] == PREFACE[..have] {
+        let read = timeout_at(deadline, socket.read(&mut first[have..])).await;
+        match read.map_err(|_| NotIntroduced::Silent)?? {
+            0 => break,
+            count => {
+                if have == 0 {
+                    deadline = Instant::now() + patience.head_timeout;
+                }
+                have += count;
+            }
+        }
+    }
+    Ok((
+        Bytes::copy_from_slice(&first[..have]),
+        first[..have] == *PREFACE,
+    ))
+}
+
+/// How HTTP/2 begins (RFC 9113 section 3.4).
+const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
