@@ -22,6 +22,7 @@ mod bearer;
 mod cors;
 mod forgery;
 mod forward;
+mod framing;
 mod headers;
 mod http2;
 pub mod listener;
@@ -77,7 +78,7 @@ use headers::{NO_STORE, protect_from_caches};
 use listener::ConnectionInfo;
 use receive::{Received, receive};
 use record::Record;
-use rejection::Unproven;
+use rejection::{Malformed, Unproven};
 use tunnel::{CutReason, TunnelKind};
 
 use crate::causes::Causes;
@@ -521,6 +522,14 @@ impl Proxy {
             self.teller.reject(rejection, transport),
             Outcome::Rejected(rejection.id()),
         )
+    }
+
+    /// Answers what the scanner did not take for a head, and closes: something was read in two ways, and none is served.
+    pub fn refuse_unapproved(&self) -> Reply {
+        let told = self.reject(&Malformed::Framing.into(), Transport::Cookies);
+        self.worker
+            .record(RouteId::NONE, told.outcome, Duration::ZERO, None);
+        told.reply
     }
 
     /// Returns when the tunnels of this worker have ended.

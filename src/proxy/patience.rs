@@ -7,7 +7,7 @@
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -24,15 +24,49 @@ pub struct TimedHeads<S> {
     timer: Option<Pin<Box<Sleep>>>,
 }
 
-/// Whether the next bytes of a connection belong to a head; shared with whoever serves it. Atomic only because hyper wants
-/// what it hands out after an upgrade to be `Send`.
+/// Where in the exchange of requests and answers a connection is; shared by those who read it and whoever serves it, in one
+/// thread. Atomic only because hyper wants what it hands out after an upgrade to be `Send`.
 #[derive(Clone, Debug)]
-pub struct Phase(Arc<AtomicBool>);
+pub struct Phase(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    /// The next bytes belong to a head.
+    head: AtomicBool,
+    /// Heads that were read strictly and not served yet.
+    approved: AtomicUsize,
+}
 
 impl Phase {
-    /// The head is complete; what follows is a body, or a protocol of its own.
-    pub fn head_is_complete(&self) {
-        self.0.store(false, Ordering::Relaxed);
+    /// Of a connection from which nothing was read yet.
+    pub fn new() -> Self {
+        Self(Arc::new(Shared {
+            head: AtomicBool::new(true),
+            approved: AtomicUsize::new(0),
+        }))
+    }
+
+    /// A head has passed the scanner.
+    pub fn approve_head(&self) {
+        let approved = self.0.approved.load(Ordering::Relaxed);
+        self.0.approved.store(approved + 1, Ordering::Relaxed);
+    }
+
+    /// The head is complete; what follows is a body, or a protocol of its own. Whether the scanner took it for a head, too:
+    /// one that it did not take for any must not be served.
+    #[must_use]
+    pub fn head_is_complete(&self) -> bool {
+        self.0.head.store(false, Ordering::Relaxed);
+        let approved = self.0.approved.load(Ordering::Relaxed);
+        self.0
+            .approved
+            .store(approved.saturating_sub(1), Ordering::Relaxed);
+        approved > 0
+    }
+
+    /// Every head that was approved has been served, and answered.
+    pub fn is_at_rest(&self) -> bool {
+        self.0.head.load(Ordering::Relaxed) && self.0.approved.load(Ordering::Relaxed) == 0
     }
 
     /// Whoever holds this is answering; when it is dropped, the next head may come.
@@ -55,14 +89,13 @@ impl Answering {
 impl Drop for Answering {
     fn drop(&mut self) {
         if let Some(phase) = &self.0 {
-            phase.0.store(true, Ordering::Relaxed);
+            phase.0.head.store(true, Ordering::Relaxed);
         }
     }
 }
 
 impl<S> TimedHeads<S> {
-    pub fn new(stream: S, limit: Duration) -> Self {
-        let phase = Phase(Arc::new(AtomicBool::new(true)));
+    pub fn new(stream: S, limit: Duration, phase: Phase) -> Self {
         Self {
             stream,
             limit,
@@ -70,10 +103,6 @@ impl<S> TimedHeads<S> {
             begun: false,
             timer: None,
         }
-    }
-
-    pub fn phase(&self) -> Phase {
-        self.phase.clone()
     }
 }
 
@@ -85,7 +114,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for TimedHeads<S> {
     ) -> Poll<io::Result<()>> {
         let this = &mut *self;
         let read = Pin::new(&mut this.stream).poll_read(cx, buf);
-        if !this.phase.0.load(Ordering::Relaxed) {
+        if !this.phase.0.head.load(Ordering::Relaxed) {
             this.begun = false;
             this.timer = None;
             return read;
@@ -146,14 +175,14 @@ mod tests {
 
     use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
 
-    use super::TimedHeads;
+    use super::{Phase, TimedHeads};
 
     const LIMIT: Duration = Duration::from_millis(100);
 
     #[tokio::test]
     async fn a_connection_may_rest_but_a_head_may_not() {
         let (mut client, gateway) = duplex(64);
-        let mut timed = TimedHeads::new(gateway, LIMIT);
+        let mut timed = TimedHeads::new(gateway, LIMIT, Phase::new());
         let mut byte = [0];
         let rested = tokio::time::timeout(LIMIT * 3, timed.read(&mut byte)).await;
         assert!(rested.is_err(), "nothing has begun: {rested:?}");
@@ -168,7 +197,7 @@ mod tests {
     #[tokio::test]
     async fn trickling_on_buys_no_time() {
         let (mut client, gateway) = duplex(64);
-        let mut timed = TimedHeads::new(gateway, LIMIT);
+        let mut timed = TimedHeads::new(gateway, LIMIT, Phase::new());
         let trickle = async {
             while client.write_all(b"x").await.is_ok() {
                 tokio::time::sleep(Duration::from_millis(30)).await;
@@ -191,12 +220,12 @@ mod tests {
     #[tokio::test]
     async fn bodies_and_answers_are_not_timed() {
         let (mut client, gateway) = duplex(64);
-        let mut timed = TimedHeads::new(gateway, LIMIT);
-        let phase = timed.phase();
+        let phase = Phase::new();
+        let mut timed = TimedHeads::new(gateway, LIMIT, phase.clone());
         let mut byte = [0];
         client.write_all(b"G").await.unwrap();
         timed.read_exact(&mut byte).await.unwrap();
-        phase.head_is_complete();
+        assert!(!phase.head_is_complete(), "nobody has approved it");
         let answering = phase.until_answered();
         assert!(
             tokio::time::timeout(LIMIT * 2, timed.read(&mut byte))

@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv6Addr};
 use std::rc::Rc;
 
-use http::header::{COOKIE, HOST, HeaderMap, TRANSFER_ENCODING};
+use http::header::{COOKIE, HOST, HeaderMap};
 use http::{HeaderValue, Method, Request, Uri, Version};
 use hyper::body::Incoming;
 
@@ -18,7 +18,8 @@ use crate::session::Device;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ClientAddr(pub IpAddr);
 
-/// A request that is unambiguous: one path, one host, one framing.
+/// A request that is unambiguous: one path, one host. That it has one framing is seen to before there is a request: by the
+/// scanner of HTTP/1.1 connections, and by HTTP/2 itself.
 #[derive(Debug)]
 pub struct Received {
     pub request: Request<Incoming>,
@@ -71,7 +72,6 @@ pub fn receive(
         http2::settle(&mut request, header_count)?;
     }
     check_method(request.method())?;
-    check_framing(request.headers())?;
     check_cookies(request.headers())?;
     let host = host(&request)?;
     if !connection.is_for(without_port(&host)) {
@@ -101,18 +101,6 @@ fn check_method(method: &Method) -> Result<(), Rejection> {
         return Err(Rejection::MethodNotAllowed { allow: None });
     }
     Ok(())
-}
-
-/// A coding that is not simply "chunked", once, may be read otherwise by whoever comes before or after. About lengths hyper has
-/// decided: those that are no number or differ are refused; one beside a coding is dropped, and nothing is read after that
-/// request (RFC 9112 section 6.3).
-fn check_framing(headers: &HeaderMap) -> Result<(), Rejection> {
-    let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
-    match (codings.next(), codings.next()) {
-        (None, _) => Ok(()),
-        (Some(only), None) if only.as_bytes().eq_ignore_ascii_case(b"chunked") => Ok(()),
-        _ => Err(Malformed::Framing.into()),
-    }
 }
 
 /// Parsers have limits of their own and drop what is beyond them, each something else: who sends more cookies than any browser

@@ -83,7 +83,7 @@ pub enum Malformed {
     Scheme,
     #[error("method is not in upper case")]
     Method,
-    #[error("Transfer-Encoding is not just chunked")]
+    #[error("where the request ends can be read in more than one way")]
     Framing,
     #[error("WebSocket over HTTP/2 is not of the form of RFC 8441")]
     ExtendedConnect,

@@ -9,8 +9,6 @@
 mod bodies;
 mod commands;
 mod ending;
-mod framing;
-mod heads;
 mod killed;
 mod limits;
 mod master_key;

@@ -78,51 +78,6 @@ fn hop_by_hop_headers_end_here() {
     assert_eq!(conn.answer().status, 200);
 }
 
-/// T109.
-#[test]
-fn no_upgrade_but_to_a_websocket() {
-    let upstream = Upstream::application();
-    let home = Home::new(&format!(
-        "{}\n[[route]]\npath = \"/plain\"\nauth = \"none\"\nwebsocket = false\n",
-        only_app(upstream.address)
-    ));
-    let gateway = home.start();
-    let websocket = "connection: upgrade\r\nupgrade: websocket\r\nsec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==";
-    for (path, lines) in [
-        (
-            "/public/",
-            "connection: upgrade, http2-settings\r\nupgrade: h2c\r\nhttp2-settings: AAMAAABkAARAAAAAAAIAAAAA",
-        ),
-        ("/public/", "connection: upgrade\r\nupgrade: TLS/1.0"),
-        ("/public/", "connection: upgrade\r\nupgrade: x"),
-        ("/public/", "upgrade: websocket"),
-        ("/public/", "connection: upgrade"),
-        ("/plain", websocket),
-    ] {
-        let mut conn = gateway.connect();
-        conn.send(format!(
-            "GET {path} HTTP/1.1\r\nhost: g.test\r\n{lines}\r\n\r\nGET /public/next HTTP/1.1\r\nhost: g.test\r\n\r\n"
-        ));
-        assert_eq!(conn.answer().status, 200, "{lines}");
-        // No tunnel: what follows is a request of its own.
-        assert_eq!(conn.answer().status, 200, "{lines}");
-        for head in upstream.heads() {
-            for name in ["upgrade", "connection", "http2-settings"] {
-                assert_eq!(header(&head, name), None, "{lines}: {head}");
-            }
-        }
-    }
-    assert_eq!(upstream.requests(), 12);
-
-    let mut conn = gateway.connect();
-    conn.send(format!(
-        "GET /public/ HTTP/1.0\r\nhost: g.test\r\n{websocket}\r\n\r\n"
-    ));
-    assert_eq!(conn.answer().status, 200);
-    let head = upstream.heads().pop().unwrap();
-    assert_eq!(header(&head, "upgrade"), None, "{head}");
-}
-
 #[test]
 fn a_connection_serves_one_request_after_the_other_in_order() {
     let upstream = Upstream::scripted(|peer, head| {

@@ -10,6 +10,8 @@
     reason = "clippy.toml allows it in test functions, and these are cases and their helpers"
 )]
 
+mod cookies;
+mod framing;
 mod identity;
 mod paths;
 mod runner;
@@ -23,5 +25,10 @@ mod support;
 mod world;
 
 fn main() -> std::process::ExitCode {
-    runner::run(&[identity::CASES, paths::CASES])
+    runner::run(&[
+        identity::CASES,
+        paths::CASES,
+        cookies::CASES,
+        framing::CASES,
+    ])
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 
-use crate::support::{Answer, Conn, Gateway, Home, SMUGGLED, Upstream};
+use crate::support::{Answer, Conn, Gateway, Home, Upstream};
 
 /// What differs from the usual configuration; each text goes into the section of that name.
 #[derive(Default)]
@@ -235,6 +235,12 @@ impl World {
         self.nothing_recorded();
     }
 
+    /// The same, where the connection may just be closed.
+    #[track_caller]
+    pub fn is_refused_or_closed(&self, bytes: impl AsRef<[u8]>) {
+        self.is_refused(bytes, &[0, 400, 505]);
+    }
+
     fn note_sent(&self, bytes: &[u8]) {
         let text = String::from_utf8_lossy(bytes);
         for line in text.lines() {
@@ -404,6 +410,9 @@ websocket = false
 "#
     )
 }
+
+/// Comes after each attack on the same connection; it must never reach the application.
+pub const SMUGGLED: &str = "GET /public/smuggled HTTP/1.1\r\nhost: g.test\r\n\r\n";
 
 /// The key of the admin API.
 pub const ADMIN: &str = "an-admin-token-of-more-than-32-characters";

@@ -13,7 +13,8 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
-use super::super::patience::TimedHeads;
+use super::super::framing::StrictRequests;
+use super::super::patience::{Phase, TimedHeads};
 use super::super::reply::Underway;
 use super::super::{ClientAddr, Proxy};
 use super::ListenerSettings;
@@ -63,13 +64,17 @@ pub(super) async fn serve_http1(
     settings: &ListenerSettings,
     stop: &CancellationToken,
 ) {
-    let stream = TimedHeads::new(stream, settings.head_timeout);
-    let phase = stream.phase();
+    let phase = Phase::new();
+    let stream = StrictRequests::new(stream, phase.clone());
+    let stream = TimedHeads::new(stream, settings.head_timeout, phase.clone());
     let service = service_fn(|request| {
-        phase.head_is_complete();
+        let approved = phase.head_is_complete();
         let (proxy, answering) = (Rc::clone(&proxy), phase.until_answered());
         let info = Rc::clone(&info);
         async move {
+            if !approved {
+                return Ok(proxy.refuse_unapproved());
+            }
             let reply = proxy.handle(request, info).await;
             if reply.status() == StatusCode::SWITCHING_PROTOCOLS {
                 answering.for_good();

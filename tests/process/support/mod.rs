@@ -1,6 +1,5 @@
 //! The gateway as a process, its command line, a client that sends and reads bytes, and upstreams that do what they are told.
 
-mod attack;
 mod gateway;
 mod upstream;
 mod wire;
@@ -10,7 +9,6 @@ use std::time::Duration;
 
 use portcullis::clock::Clock;
 
-pub use attack::{Attack, SMUGGLED};
 pub use gateway::{Ended, Gateway, Home, app, only_app, program};
 pub use upstream::{Peer, Upstream};
 pub use wire::{Answer, Conn, header};
