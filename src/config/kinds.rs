@@ -137,20 +137,17 @@ impl Section<'_> {
     }
 
     /// A duration within limits that are allowed themselves.
-    pub fn duration(
+    pub fn duration(&mut self, key: &'static str, default: &str, limits: (&str, &str)) -> Duration {
+        self.text(key, default, |text| duration_within(text, limits))
+    }
+
+    /// The same, where absence means something of its own.
+    pub fn optional_duration(
         &mut self,
         key: &'static str,
-        default: &str,
-        (least, most): (&str, &str),
-    ) -> Duration {
-        let limit = |text| values::duration(text).expect("a limit is a duration");
-        self.text(key, default, |text| {
-            let duration = values::duration(text)?;
-            if duration < limit(least) || duration > limit(most) {
-                return Err(format!("a duration from \"{least}\" to \"{most}\"").into());
-            }
-            Ok(duration)
-        })
+        limits: (&'static str, &'static str),
+    ) -> Option<Duration> {
+        self.optional_text(key, |text| duration_within(text, limits))
     }
 
     /// A number of bytes, as a text with a unit or as an integer.
@@ -262,6 +259,15 @@ impl Section<'_> {
         }
         secret
     }
+}
+
+fn duration_within(text: &str, (least, most): (&str, &str)) -> Result<Duration, Reason> {
+    let limit = |text| values::duration(text).expect("a limit is a duration");
+    let duration = values::duration(text)?;
+    if duration < limit(least) || duration > limit(most) {
+        return Err(format!("a duration from \"{least}\" to \"{most}\"").into());
+    }
+    Ok(duration)
 }
 
 fn chosen<T: Copy>(text: &str, choices: &[(&str, T)]) -> Result<T, Reason> {

@@ -49,7 +49,7 @@ impl Server {
                 .unwrap_or_else(cores),
             limits: section.section("limits", Limits::read),
         };
-        (server, read_short_upstream(section))
+        (server, read_short_upstream(section, base))
     }
 
     /// Where it listens on the network; port 0 lets the system choose.

@@ -54,7 +54,7 @@ impl Config {
             None => Site::Unnamed,
         };
         let (session, cookies) = read_session(root, site);
-        let upstreams = Upstreams::read(root, short, has_short);
+        let upstreams = Upstreams::read(root, short, has_short, base);
         let rules = Rules::read(root, &upstreams, &session, &cookies.path);
         Self {
             admin: root.section("admin", |admin| read_admin(admin, &server.listeners, base)),

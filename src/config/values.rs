@@ -7,11 +7,13 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use http::uri::Authority;
+use http::uri::{Authority, PathAndQuery};
 use http::{HeaderName, Uri};
 use ipnet::IpNet;
 
 use crate::store::StoreLocation;
+
+use crate::upstream::ServerUrl;
 
 /// What is allowed, as said after "expected".
 pub(super) type Reason = Cow<'static, str>;
@@ -163,14 +165,39 @@ fn authority_is_whole(authority: &Authority) -> bool {
     !authority.host().is_empty() && port_is_well_formed
 }
 
-/// A server of an upstream: where to connect.
-pub(super) fn server(text: &str) -> Result<Authority, Reason> {
-    bare_uri(text)
-        .filter(|uri| uri.scheme_str() == Some("http"))
-        .and_then(|uri| uri.authority().cloned())
-        .ok_or_else(|| {
-            r#"http, host and port without a path, such as "http://127.0.0.1:3000" (this version speaks plain http to upstreams)"#.into()
-        })
+/// A server of an upstream: where to connect. A socket's path starts from `base` if it is relative.
+pub(super) fn server(text: &str, base: &Path) -> Result<ServerUrl, Reason> {
+    let allowed = r#"http or https, host and port without a path, such as "http://127.0.0.1:3000", or the path of a socket, such as "unix:/run/app.sock""#;
+    if let Some(path) = text.strip_prefix("unix:") {
+        let is_path = !path.is_empty() && !path.contains('\0');
+        return match is_path {
+            true => Ok(ServerUrl::Unix(base.join(path))),
+            false => Err(allowed.into()),
+        };
+    }
+    let uri = bare_uri(text).ok_or(allowed)?;
+    let tls = match uri.scheme_str() {
+        Some("http") => false,
+        Some("https") => true,
+        _ => return Err(allowed.into()),
+    };
+    let authority = uri.authority().cloned().ok_or(allowed)?;
+    Ok(ServerUrl::Tcp { tls, authority })
+}
+
+/// The name that a server's certificate is for: a host name or an address.
+pub(super) fn server_name(text: &str) -> Result<String, Reason> {
+    match rustls::pki_types::ServerName::try_from(text) {
+        Ok(_) => Ok(text.to_owned()),
+        Err(_) => Err(r#"a host name or an address, such as "app.internal""#.into()),
+    }
+}
+
+/// What is asked for to see whether a server is well.
+pub(super) fn health_path(text: &str) -> Result<PathAndQuery, Reason> {
+    let path = text.starts_with('/').then(|| text.parse().ok()).flatten();
+    path.filter(|path: &PathAndQuery| path.as_str() == text)
+        .ok_or_else(|| r#"a path, such as "/healthz""#.into())
 }
 
 /// Where the store is; the path of a file is taken from `base`.

@@ -41,6 +41,7 @@ use crate::revocation::{Revocations, RoundError};
 use crate::socket_file::SocketFile;
 use crate::store::{SessionStore, StoreError};
 use crate::telemetry::{Metrics, MetricsSettings, RevocationGauges};
+use crate::upstream::{SharedUpstream, TlsSetupError, UpstreamSettings};
 
 use admin_token::AdminTokenError;
 use key_keeper::KeyKeeper;
@@ -81,6 +82,12 @@ pub enum GatewayError {
     Certificate(#[from] CertificateError),
     #[error("no usable admin token")]
     AdminToken(#[from] AdminTokenError),
+    #[error("cannot set up TLS with upstream {upstream}")]
+    UpstreamTls {
+        upstream: Arc<str>,
+        #[source]
+        cause: TlsSetupError,
+    },
     #[error("cannot start a runtime")]
     Runtime(#[source] io::Error),
     #[error("cannot open the session store {location}")]
@@ -166,6 +173,7 @@ impl Gateway {
         let admin_address = admin
             .as_ref()
             .and_then(|(listener, _)| listener.local_addr());
+        let upstreams = build_upstreams(config, &clock)?;
         let teller = assemble::teller(config);
         let routes = assemble::routes(config, &teller);
         let parts = background.block_on(build_parts(config, &clock))?;
@@ -234,8 +242,12 @@ impl Gateway {
             };
             background.spawn(listener.serve(state, tokens.stop_background.clone()));
         }
+        background.block_on(find(&upstreams));
+        for upstream in &upstreams {
+            background.spawn(upstream.clone().watch());
+        }
         let (died, worker_died) = oneshot::channel();
-        let workers = start_workers(config, &shared, by_worker, &clock, &tokens, died)?;
+        let workers = start_workers(config, &shared, by_worker, &upstreams, &tokens, died)?;
         parts.readiness.set_started();
         let address = |place: &Place| match place {
             Place::Address(address) => Some(*address),
@@ -378,6 +390,29 @@ async fn build_on(
     })
 }
 
+fn build_upstreams(config: &Config, clock: &Clock) -> Result<Vec<SharedUpstream>, GatewayError> {
+    let build = |settings: &UpstreamSettings| {
+        SharedUpstream::new(settings.clone(), clock.clone()).map_err(|cause| {
+            let upstream = Arc::clone(&settings.name);
+            GatewayError::UpstreamTls { upstream, cause }
+        })
+    };
+    config.upstreams.iter().map(build).collect()
+}
+
+/// Looks up the names of servers, so that the first request need not wait for them. Those that take long, or are not there yet,
+/// are left to be found later.
+async fn find(upstreams: &[SharedUpstream]) {
+    let look_ups = async {
+        for upstream in upstreams {
+            upstream.look_up_names().await;
+        }
+    };
+    if tokio::time::timeout(LOOK_UP, look_ups).await.is_err() {
+        warn!("looking up the names of upstream servers takes long; starting without");
+    }
+}
+
 /// Sees to the keys of a gateway.
 pub fn key_keeper(config: &Config, parts: &Parts, clock: &Clock) -> KeyKeeper {
     KeyKeeper {
@@ -441,6 +476,9 @@ const BACKGROUND_THREADS: usize = 2;
 
 /// For how long leaving the fleet and ending tasks may hold up the end.
 const FAREWELL: Duration = Duration::from_secs(3);
+
+/// For how long names of upstream servers may hold up the start.
+const LOOK_UP: Duration = Duration::from_secs(3);
 
 /// Tokens whose signature need not be checked again; about a kilobyte each.
 const VERIFIED_TOKENS: u64 = 20_000;

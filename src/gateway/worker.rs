@@ -12,18 +12,17 @@ use tracing::error;
 
 use super::{GatewayError, Tokens, assemble};
 use crate::causes::Causes;
-use crate::clock::Clock;
 use crate::config::Config;
 use crate::proxy::listener::{self, ListenerSettings, PublicSocket};
 use crate::proxy::{Proxy, SharedProxy};
-use crate::upstream::{Upstream, UpstreamSettings};
+use crate::upstream::{SharedUpstream, Upstream};
 
 /// Starts them all; `died` is told when one ends that nobody had asked to.
 pub(super) fn start_workers(
     config: &Config,
     shared: &SharedProxy,
     sockets: Vec<Vec<PublicSocket>>,
-    clock: &Clock,
+    upstreams: &[SharedUpstream],
     tokens: &Tokens,
     died: oneshot::Sender<()>,
 ) -> Result<Vec<JoinHandle<()>>, GatewayError> {
@@ -35,9 +34,8 @@ pub(super) fn start_workers(
             number,
             shared: shared.clone(),
             sockets,
-            upstreams: config.upstreams.clone(),
+            upstreams: upstreams.to_vec(),
             settings: settings.clone(),
-            clock: clock.clone(),
             tokens: tokens.clone(),
         };
         let died = Arc::clone(&died);
@@ -78,9 +76,8 @@ struct Worker {
     number: usize,
     shared: SharedProxy,
     sockets: Vec<PublicSocket>,
-    upstreams: Vec<UpstreamSettings>,
+    upstreams: Vec<SharedUpstream>,
     settings: ListenerSettings,
-    clock: Clock,
     tokens: Tokens,
 }
 
@@ -102,14 +99,10 @@ impl Worker {
             sockets,
             upstreams,
             settings,
-            clock,
             tokens,
         } = self;
         let metrics = shared.metrics.worker(number);
-        let upstreams = upstreams
-            .into_iter()
-            .map(|settings| Upstream::new(Rc::new(settings), clock.clone()))
-            .collect();
+        let upstreams = upstreams.into_iter().map(Upstream::new).collect();
         let proxy = Rc::new(Proxy::new(shared, upstreams, metrics));
         LocalSet::new().block_on(&runtime, async {
             tokio::select! {

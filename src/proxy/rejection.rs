@@ -160,6 +160,7 @@ impl Rejection {
             Self::Upstream(error) if upstream_status(error) == StatusCode::GATEWAY_TIMEOUT => {
                 "the application did not answer in time".into()
             }
+            Self::Upstream(UpstreamError::Full { .. }) => "the application is busy".into(),
             Self::Upstream(_) => "the application cannot be reached".into(),
             Self::NoWebSocket => "the application does not speak WebSocket here".into(),
             Self::LoginOvertaken => "log in again: all sessions were ended meanwhile".into(),
@@ -241,17 +242,20 @@ impl Rejection {
                 | Self::LogoutNotWritten(_)
                 | Self::LoginUnusable(_)
                 | Self::Internal
-        ) || matches!(self, Self::Upstream(error) if error.fault() == crate::upstream::Fault::Upstream)
+        ) || matches!(self, Self::Upstream(error) if error.fault() != crate::upstream::Fault::Client)
     }
 }
 
 fn upstream_status(error: &UpstreamError) -> StatusCode {
     match error {
-        UpstreamError::ConnectTimeout { .. } | UpstreamError::ResponseTimeout { .. } => {
-            StatusCode::GATEWAY_TIMEOUT
-        }
+        UpstreamError::ConnectTimeout { .. }
+        | UpstreamError::ResponseTimeout { .. }
+        | UpstreamError::TotalTimeout { .. } => StatusCode::GATEWAY_TIMEOUT,
+        UpstreamError::Full { .. } => StatusCode::SERVICE_UNAVAILABLE,
         UpstreamError::RequestBody { .. } => StatusCode::BAD_REQUEST,
         UpstreamError::Connect { .. }
+        | UpstreamError::Tls { .. }
+        | UpstreamError::NoHttp2 { .. }
         | UpstreamError::Closed { .. }
         | UpstreamError::Garbage { .. }
         | UpstreamError::Framing { .. }
@@ -278,6 +282,10 @@ pub const REASONS: &[&str] = &[
     "logout_not_written",
     "upstream_connect",
     "upstream_connect_timeout",
+    "upstream_full",
+    "upstream_tls",
+    "upstream_no_http2",
+    "upstream_total_timeout",
     "upstream_response_timeout",
     "upstream_closed",
     "upstream_garbage",

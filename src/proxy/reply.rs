@@ -35,7 +35,7 @@ use crate::issuer::Issued;
 use crate::revocation::{LiveStream, Revocations};
 use crate::secret::from_base64url_any;
 use crate::session::SessionHandle;
-use crate::upstream::UpstreamBody;
+use crate::upstream::{AnswerError, UpstreamBody, UpstreamError};
 
 pub type Reply = Response<ReplyBody>;
 
@@ -122,7 +122,7 @@ pub enum BodyError {
     #[error("the session ended while its answer was being sent")]
     SessionEnded,
     #[error("the upstream broke off its answer")]
-    Upstream(#[source] hyper::Error),
+    Upstream(#[source] AnswerError),
 }
 
 impl ReplyBody {
@@ -332,7 +332,9 @@ impl Teller {
             Rejection::TooManyRefreshes => {
                 headers.insert(RETRY_AFTER, HeaderValue::from_static("60"));
             }
-            Rejection::StoreUnavailable(_) | Rejection::LogoutNotWritten(_) => {
+            Rejection::StoreUnavailable(_)
+            | Rejection::LogoutNotWritten(_)
+            | Rejection::Upstream(UpstreamError::Full { .. }) => {
                 headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
             }
             _ => {}

@@ -1,28 +1,28 @@
-//! One connection to an upstream server, and one exchange of messages on it.
+//! One HTTP/1.1 connection to an upstream server, and one exchange of messages on it.
 
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Poll, ready};
-use std::time::Duration;
 
 use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper::client::conn::http1::{Builder, SendRequest};
 use hyper_util::rt::TokioIo;
-use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
-use tokio::time::{Instant, Sleep, sleep, timeout};
+use tokio::time::{Instant, Sleep, sleep};
 
 use super::request_body::{RequestBody, Upload};
+use super::settings::Timeouts;
+use super::slots::Slot;
 use super::stream::{Activity, UpstreamStream};
-use super::{UpstreamError, UpstreamSettings};
+use super::transport::Transport;
 
 /// Twice what common servers emit at most; the same bound holds for trailers. hyper's own bound of 100 fields stays.
-const MAX_HEAD_BYTES: usize = 64 * 1024;
+pub(super) const MAX_HEAD_BYTES: usize = 64 * 1024;
 
 /// Bounds what one connection may read ahead of a slow client, or hold of a body for a slow upstream.
-const MAX_BUFFER_BYTES: usize = 256 * 1024;
+pub(super) const MAX_BUFFER_BYTES: usize = 256 * 1024;
 
 /// A connection with its task; both end when this is dropped.
 #[derive(Debug)]
@@ -30,8 +30,11 @@ pub(super) struct Connection {
     sender: SendRequest<RequestBody>,
     task: Option<JoinHandle<()>>,
     activity: Activity,
+    /// Of its reads, when the exchange began.
+    reads_before: u64,
     /// Lives as long as the connection: moving a timer forward is much cheaper than registering one per request.
-    timer: Pin<Box<Sleep>>,
+    pub timer: Pin<Box<Sleep>>,
+    _slot: Slot,
 }
 
 /// How an exchange ended.
@@ -44,110 +47,104 @@ pub(super) enum Exchange {
     TimedOut,
 }
 
-/// Connects and starts the task that drives the connection.
-pub(super) async fn connect(settings: &UpstreamSettings) -> Result<Connection, UpstreamError> {
-    let socket = match timeout(settings.connect_timeout, connect_tcp(settings)).await {
-        Ok(Ok(socket)) => socket,
-        Ok(Err(cause)) => {
-            let upstream = Arc::clone(&settings.name);
-            return Err(UpstreamError::Connect { upstream, cause });
-        }
-        Err(_) => {
-            return Err(UpstreamError::ConnectTimeout {
-                upstream: Arc::clone(&settings.name),
-                after: settings.connect_timeout,
-            });
-        }
-    };
-    let activity = Activity::new();
-    let io = TokioIo::new(UpstreamStream::new(socket, activity.clone()));
-    let handshake = Builder::new()
-        .max_buf_size(MAX_BUFFER_BYTES)
-        .max_header_size(MAX_HEAD_BYTES)
-        .handshake(io);
-    let (sender, driver) = match handshake.await {
-        Ok(parts) => parts,
-        Err(cause) => {
-            let upstream = Arc::clone(&settings.name);
-            return Err(UpstreamError::Closed { upstream, cause });
-        }
-    };
-    let name = Arc::clone(&settings.name);
-    let task = tokio::task::spawn_local(async move {
-        if let Err(error) = driver.with_upgrades().await {
-            tracing::debug!(upstream = &*name, %error, "upstream connection ended with an error");
-        }
-    });
-    Ok(Connection {
-        sender,
-        task: Some(task),
-        activity,
-        timer: Box::pin(sleep(settings.response_timeout)),
-    })
-}
-
-async fn connect_tcp(settings: &UpstreamSettings) -> std::io::Result<TcpStream> {
-    let host = settings.authority.host();
-    let host = host
-        .strip_prefix('[')
-        .and_then(|host| host.strip_suffix(']'))
-        .unwrap_or(host);
-    let socket = TcpStream::connect((host, settings.authority.port_u16().unwrap_or(80))).await?;
-    socket.set_nodelay(true)?;
-    Ok(socket)
-}
-
 impl Connection {
+    /// Starts the task that drives the connection.
+    pub async fn start(
+        transport: Transport,
+        name: &Arc<str>,
+        slot: Slot,
+    ) -> Result<Self, hyper::Error> {
+        let activity = Activity::new();
+        let io = TokioIo::new(UpstreamStream::new(transport, activity.clone()));
+        let (sender, driver) = Builder::new()
+            .max_buf_size(MAX_BUFFER_BYTES)
+            .max_header_size(MAX_HEAD_BYTES)
+            .handshake(io)
+            .await?;
+        let name = Arc::clone(name);
+        let task = tokio::task::spawn_local(async move {
+            if let Err(error) = driver.with_upgrades().await {
+                tracing::debug!(upstream = &*name, %error, "upstream connection ended with an error");
+            }
+        });
+        Ok(Self {
+            sender,
+            task: Some(task),
+            activity,
+            reads_before: 0,
+            timer: Box::pin(sleep(std::time::Duration::ZERO)),
+            _slot: slot,
+        })
+    }
+
     /// Sends the request and waits for the head of the answer.
-    pub(super) async fn exchange(
+    pub async fn exchange(
         &mut self,
         request: Request<RequestBody>,
         upload: Option<&Upload>,
-        timeout: Duration,
+        timeouts: &Timeouts,
     ) -> Exchange {
-        self.activity.forget_bytes();
-        let mut answer = pin!(self.sender.try_send_request(request));
-        let (timer, activity) = (&mut self.timer, &self.activity);
-        timer.as_mut().reset(Instant::now() + timeout);
-        poll_fn(|cx| {
-            if let Poll::Ready(answer) = answer.as_mut().poll(cx) {
-                return Poll::Ready(match answer {
-                    Ok(answer) => Exchange::Answered(answer),
-                    Err(mut failure) => match failure.take_message() {
-                        Some(request) => Exchange::NeverSent(request, failure.into_error()),
-                        None => Exchange::Lost(failure.into_error()),
-                    },
-                });
-            }
-            loop {
-                ready!(timer.as_mut().poll(cx));
-                let deadline = match upload {
-                    Some(upload) => upload.last_progress(activity.last_write()) + timeout,
-                    None => return Poll::Ready(Exchange::TimedOut),
-                };
-                if deadline <= Instant::now() {
-                    return Poll::Ready(Exchange::TimedOut);
-                }
-                timer.as_mut().reset(deadline);
-            }
-        })
-        .await
+        self.reads_before = self.activity.reads();
+        let answer = self.sender.try_send_request(request);
+        let (timer, activity) = (self.timer.as_mut(), &self.activity);
+        answer_within(answer, timer, upload, activity, timeouts).await
     }
 
     /// Whether a byte came since the exchange began.
-    pub(super) fn has_seen_a_byte(&self) -> bool {
-        self.activity.has_seen_a_byte()
+    pub fn has_seen_a_byte(&self) -> bool {
+        self.activity.reads() != self.reads_before
     }
 
     /// Whether it can take a request now.
-    pub(super) fn is_ready(&self) -> bool {
+    pub fn is_ready(&self) -> bool {
         self.sender.is_ready()
     }
 
     /// Lets the task live on until it has given the socket to whoever holds the answer's `OnUpgrade`, which ends it.
-    pub(super) fn leave_to_upgrade(mut self) {
+    pub fn leave_to_upgrade(mut self) {
         self.task = None;
     }
+}
+
+/// Waits for an answer as long as the upstream is not late.
+pub(super) async fn answer_within(
+    answer: impl Future<
+        Output = Result<
+            Response<Incoming>,
+            hyper::client::conn::TrySendError<Request<RequestBody>>,
+        >,
+    >,
+    mut timer: Pin<&mut Sleep>,
+    upload: Option<&Upload>,
+    activity: &Activity,
+    timeouts: &Timeouts,
+) -> Exchange {
+    let timeout = timeouts.response;
+    let mut answer = pin!(answer);
+    timer.as_mut().reset(Instant::now() + timeout);
+    poll_fn(|cx| {
+        if let Poll::Ready(answer) = answer.as_mut().poll(cx) {
+            return Poll::Ready(match answer {
+                Ok(answer) => Exchange::Answered(answer),
+                Err(mut failure) => match failure.take_message() {
+                    Some(request) => Exchange::NeverSent(request, failure.into_error()),
+                    None => Exchange::Lost(failure.into_error()),
+                },
+            });
+        }
+        loop {
+            ready!(timer.as_mut().poll(cx));
+            let deadline = match upload {
+                Some(upload) => upload.last_progress(activity.last_write()) + timeout,
+                None => return Poll::Ready(Exchange::TimedOut),
+            };
+            if deadline <= Instant::now() {
+                return Poll::Ready(Exchange::TimedOut);
+            }
+            timer.as_mut().reset(deadline);
+        }
+    })
+    .await
 }
 
 impl Drop for Connection {

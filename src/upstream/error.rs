@@ -19,6 +19,26 @@ pub enum UpstreamError {
     /// Neither accepted nor refused in time; 504.
     #[error("upstream {upstream} did not accept a connection within {after:?}")]
     ConnectTimeout { upstream: Arc<str>, after: Duration },
+    /// All connections that there may be are in use, and as many requests as may wait do; 503.
+    #[error(
+        "upstream {upstream} has no connection free: raise connections or waiting, or add servers"
+    )]
+    Full { upstream: Arc<str> },
+    /// The server's certificate, or ours, was not accepted; 502.
+    #[error(
+        "no TLS with upstream {upstream}: check its certificate, tls_ca_file, tls_server_name and tls_certificate"
+    )]
+    Tls {
+        upstream: Arc<str>,
+        #[source]
+        cause: io::Error,
+    },
+    /// It speaks HTTP/1.1 alone; 502.
+    #[error("upstream {upstream} does not speak HTTP/2: set http to \"1.1\" or \"auto\"")]
+    NoHttp2 { upstream: Arc<str> },
+    /// The whole exchange took too long; 504.
+    #[error("upstream {upstream} did not answer within {after:?} in all")]
+    TotalTimeout { upstream: Arc<str>, after: Duration },
     /// The answer's head did not come in time; 504.
     #[error("upstream {upstream} did not begin its answer within {after:?}")]
     ResponseTimeout { upstream: Arc<str>, after: Duration },
@@ -29,8 +49,8 @@ pub enum UpstreamError {
         #[source]
         cause: hyper::Error,
     },
-    /// What came is not the head of an HTTP/1.1 answer, or longer than we take; 502.
-    #[error("upstream {upstream} sent something that is not an HTTP/1.1 answer")]
+    /// What came is not the head of an HTTP answer, or longer than we take; 502.
+    #[error("upstream {upstream} sent something that is not an HTTP answer")]
     Garbage {
         upstream: Arc<str>,
         #[source]
@@ -57,6 +77,8 @@ pub enum UpstreamError {
 pub enum Fault {
     Client,
     Upstream,
+    /// Whoever runs the gateway: a bound is reached.
+    Gateway,
 }
 
 impl UpstreamError {
@@ -64,8 +86,12 @@ impl UpstreamError {
     pub fn fault(&self) -> Fault {
         match self {
             Self::RequestBody { .. } => Fault::Client,
+            Self::Full { .. } => Fault::Gateway,
             Self::Connect { .. }
             | Self::ConnectTimeout { .. }
+            | Self::Tls { .. }
+            | Self::NoHttp2 { .. }
+            | Self::TotalTimeout { .. }
             | Self::ResponseTimeout { .. }
             | Self::Closed { .. }
             | Self::Garbage { .. }
@@ -79,6 +105,10 @@ impl UpstreamError {
         match self {
             Self::Connect { .. } => "upstream_connect",
             Self::ConnectTimeout { .. } => "upstream_connect_timeout",
+            Self::Full { .. } => "upstream_full",
+            Self::Tls { .. } => "upstream_tls",
+            Self::NoHttp2 { .. } => "upstream_no_http2",
+            Self::TotalTimeout { .. } => "upstream_total_timeout",
             Self::ResponseTimeout { .. } => "upstream_response_timeout",
             Self::Closed { .. } => "upstream_closed",
             Self::Garbage { .. } => "upstream_garbage",

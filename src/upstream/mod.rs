@@ -1,65 +1,73 @@
-//! The HTTP/1.1 client of one worker to one upstream server.
+//! The HTTP client of one worker to one upstream.
 //!
-//! A worker is one thread with one runtime, so everything here is thread-local: `Rc`, `RefCell`, local tasks, no lock.
-//! It is built on hyper's connection-level client and a pool of its own rather than on a general client, because a
-//! gateway must know what a general client hides: whether a request was written, whether a byte of an answer came,
-//! and whose fault a failure is. Three rules follow from that:
+//! A worker is one thread with one runtime, so connections are thread-local: `Rc`, `RefCell`, local tasks, no lock. What
+//! workers share, [`SharedUpstream`], is where the servers are and how they stand; it is read through atomics, and kept up to
+//! date by a task elsewhere. It is built on hyper's connection-level client and a pool of its own rather than on a general
+//! client, because a gateway must know what a general client hides: whether a request was written, whether a byte of an
+//! answer came, and whose fault a failure is. These rules follow from that:
 //!
-//! - **A request is repeated only if nothing can have happened.** One that was never written goes out again on a fresh
-//!   connection, whatever it is. One that was written on a *reused* connection which then closed without a byte of an
-//!   answer was most likely met by the upstream's idle timeout; it goes out again once, if its method is idempotent
-//!   (RFC 9110 section 9.2.2), it had no body and the caller allows it. Nothing else is repeated.
+//! - **A request is repeated only if nothing can have happened, or if it does not matter.** One that was never written, because
+//!   there was no connection, the connection was dead, or the server says that it did nothing (GOAWAY), goes out again, whatever
+//!   it is. One that was written to a connection which then closed without a byte of an answer goes out again if its method
+//!   is idempotent (RFC 9110 section 9.2.2), it has no body, the caller allows it, and the connection had served before (it
+//!   was most likely met by the server's idle timeout) or there is another server to ask. Nothing else is repeated, and
+//!   nothing more often than `retries`.
 //! - **The body decides the framing.** `Content-Length` and `Transfer-Encoding` of the request are written from the
 //!   body's size hint; what the caller left in the head cannot contradict what is sent.
 //! - **A connection comes back only when it is at rest**: the answer has ended cleanly, the request's body was sent
-//!   whole, both sides speak HTTP/1.1. Everything else is closed.
+//!   whole, both sides speak HTTP/1.1. Everything else is closed. HTTP/2 has its streams for that.
+//! - **With one server there is nothing to choose**, and nothing is counted.
 //!
-//! Trailers pass in both directions; hyper writes those of a request only if its `Trailer` header names them.
+//! Trailers pass in both directions; in HTTP/1.1 hyper writes those of a request only if its `Trailer` header names them.
 
+mod addresses;
 mod answer;
+mod attempt;
+mod balance;
 mod connection;
 mod error;
+mod framing;
+mod health;
+mod multiplexed;
 mod pool;
 mod request_body;
+mod servers;
+mod settings;
+mod slots;
+mod standing;
 mod stream;
+mod tls;
+mod transport;
 
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING, UPGRADE};
-use http::uri::Authority;
+use http::header::{CONTENT_TYPE, UPGRADE};
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Version};
 use http_body::Body;
 use hyper::body::Incoming;
+use tokio::time::{Instant, timeout_at};
 
-pub use answer::UpstreamBody;
-use connection::{Connection, Exchange, connect};
+pub use answer::{AnswerError, UpstreamBody};
+use answer::{Lease, Patience};
+use attempt::{Attempt, Used};
+use balance::Dice;
+pub use balance::choose;
 pub use error::{Fault, UpstreamError};
+use framing::settle_framing;
 use pool::Pool;
 use request_body::{BoxError, RequestBody, Upload};
+pub use servers::{ServerStatus, SharedUpstream};
+pub use settings::{
+    EjectionSettings, HealthSettings, HttpVersion, MAX_SERVERS, ServerUrl, Timeouts, TlsIdentity,
+    TlsSettings, Total, UpstreamSettings,
+};
+pub use standing::{MAX_EJECTION, Standing, ejection};
+pub use tls::TlsSetupError;
 
-use crate::clock::Clock;
-
-/// Where an upstream server is, and how patient we are with it.
-#[derive(Clone, Debug)]
-pub struct UpstreamSettings {
-    /// What the operator calls it; goes into errors and logs.
-    pub name: Arc<str>,
-    /// The host and port to connect to; port 80 if none is named. A host name is looked up at each connect.
-    pub authority: Authority,
-    /// Bounds the name lookup and the TCP handshake together.
-    pub connect_timeout: Duration,
-    /// Bounds the wait for the answer's head. It counts from the moment the request was handed over or, if it has a
-    /// body, from the last byte of it that the upstream took; it does not run while the client owes us the next piece,
-    /// because a slow client is not a slow upstream. The answer's body is not bounded by it.
-    pub response_timeout: Duration,
-    /// An idle connection that is older is not used again. Should be shorter than the upstream's own timeout.
-    pub idle_timeout: Duration,
-    /// How many idle connections are kept; the oldest goes first.
-    pub idle_connections: usize,
-}
+use crate::secret::random_bytes;
 
 /// Whether the caller lets a request without body and with an idempotent method go out a second time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,52 +76,121 @@ pub enum Replay {
     Never,
 }
 
-/// One worker's connections to one upstream server; cheap to clone within the worker.
+/// What the caller says of one request.
+#[derive(Clone, Copy, Debug)]
+pub struct Terms<'a> {
+    pub replay: Replay,
+    /// Instead of the upstream's own.
+    pub timeouts: Option<&'a Timeouts>,
+    /// `Host` is to name the server, whatever the caller has set.
+    pub host_of_server: bool,
+}
+
+impl From<Replay> for Terms<'_> {
+    fn from(replay: Replay) -> Self {
+        Self {
+            replay,
+            timeouts: None,
+            host_of_server: false,
+        }
+    }
+}
+
+/// One worker's connections to one upstream; cheap to clone within the worker.
 #[derive(Clone, Debug)]
-pub struct Upstream {
-    settings: Rc<UpstreamSettings>,
-    pool: Rc<Pool>,
+pub struct Upstream(Rc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    shared: SharedUpstream,
+    /// One per server, in their order.
+    pools: Box<[Rc<Pool>]>,
+    dice: Dice,
+}
+
+/// A request on its way.
+struct Order<'a> {
+    timeouts: &'a Timeouts,
+    upload: Option<Rc<Upload>>,
+    host_of_server: bool,
+    asks_upgrade: bool,
+    /// The caller lets it go out again.
+    may_repeat: bool,
+    /// It may go out again although it may have had its effect.
+    is_repeatable: bool,
 }
 
 impl Upstream {
     /// Nothing is connected before the first request.
-    pub fn new(settings: Rc<UpstreamSettings>, clock: Clock) -> Self {
-        let pool = Pool::new(settings.idle_connections, settings.idle_timeout, clock);
-        Self {
-            settings,
-            pool: Rc::new(pool),
-        }
+    pub fn new(shared: SharedUpstream) -> Self {
+        let known = shared.known();
+        let pool = |_: &_| Rc::new(Pool::new(&known.settings, known.clock.clone()));
+        let pools = known.servers.iter().map(pool).collect();
+        Self(Rc::new(Inner {
+            shared,
+            pools,
+            dice: Dice::new(random_bytes()),
+        }))
     }
 
     /// Sends the request and gives the head of the answer with a streaming body.
     ///
     /// The URI is written as it is (origin-form) and the caller has set `Host`. After a 101 the response carries
     /// hyper's `OnUpgrade` (take it with [`hyper::upgrade::on`]); its connection belongs to the caller. Dropping the
-    /// future closes the connection it was using. Must run within a `LocalSet`.
+    /// future closes the connection it was using, or resets its stream. Must run within a `LocalSet`.
     pub async fn send<B>(
         &self,
         request: Request<B>,
-        replay: Replay,
+        terms: impl Into<Terms<'_>>,
     ) -> Result<Response<UpstreamBody>, UpstreamError>
     where
         B: Body<Data = Bytes> + 'static,
         B::Error: Into<BoxError>,
     {
-        let (mut head, body) = request.into_parts();
-        let body = RequestBody::new(body);
-        let upload = body.upload();
-        head.version = Version::HTTP_11;
-        write_framing(&mut head.headers, &body);
-        let asks_upgrade = head.headers.contains_key(UPGRADE);
-        let repeatable =
-            replay == Replay::Allowed && upload.is_none() && head.method.is_idempotent();
-        let request = Request::from_parts(head, body);
+        let terms = terms.into();
+        let settings = &self.0.shared.known().settings;
+        let request = request.map(RequestBody::new);
+        let upload = request.body().upload();
+        let order = Order {
+            timeouts: terms.timeouts.unwrap_or(&settings.timeouts),
+            host_of_server: terms.host_of_server,
+            asks_upgrade: request.headers().contains_key(UPGRADE),
+            may_repeat: terms.replay == Replay::Allowed,
+            is_repeatable: terms.replay == Replay::Allowed
+                && upload.is_none()
+                && request.method().is_idempotent(),
+            upload,
+        };
+        let total = order.timeouts.total;
+        let end = total.map(|total| Instant::now() + total.limit);
+        let exchange = pin!(self.exchange(request, &order));
+        let (answer, used) = match end {
+            None => exchange.await?,
+            Some(end) => timeout_at(end, exchange)
+                .await
+                .map_err(|_| self.took_too_long(order.timeouts))??,
+        };
+        let end = end.filter(|_| {
+            total.is_some_and(|total| total.for_streams) || !is_stream(answer.headers())
+        });
+        self.receive(answer, used, &order, end)
+    }
 
-        let (mut answer, connection) = self
-            .exchange(request, upload.as_deref(), repeatable)
-            .await?;
+    /// What comes after the head.
+    fn receive(
+        &self,
+        mut answer: Response<Incoming>,
+        used: Used,
+        order: &Order<'_>,
+        end: Option<Instant>,
+    ) -> Result<Response<UpstreamBody>, UpstreamError> {
         if answer.status() == StatusCode::SWITCHING_PROTOCOLS {
-            if !asks_upgrade {
+            let Used::Connection(connection, _) = used else {
+                return Err(UpstreamError::UnexpectedUpgrade {
+                    upstream: self.name(),
+                });
+            };
+            if !order.asks_upgrade {
                 return Err(UpstreamError::UnexpectedUpgrade {
                     upstream: self.name(),
                 });
@@ -126,128 +203,119 @@ impl Upstream {
                 upstream: self.name(),
             });
         }
-        // To a server that answered in HTTP/1.0 hyper speaks HTTP/1.0 from then on, which cannot frame a body of
-        // unknown length.
-        let pool = (answer.version() == Version::HTTP_11).then(|| Rc::clone(&self.pool));
+        let lease = match used {
+            Used::Stream(stream) => Lease::Stream { _place: stream },
+            // To a server that answered in HTTP/1.0 hyper speaks HTTP/1.0 from then on, which cannot frame a body of
+            // unknown length.
+            Used::Connection(connection, server) => Lease::Connection {
+                connection,
+                pool: (answer.version() == Version::HTTP_11)
+                    .then(|| Rc::clone(&self.0.pools[server])),
+            },
+        };
+        let patience = Patience::new(order.timeouts, end, order.upload.clone());
         // Whoever passes the answer on speaks its own version (RFC 9112 section 2.3), and frames the body in it.
         *answer.version_mut() = Version::HTTP_11;
-        Ok(answer.map(|body| UpstreamBody::new(body, connection, pool)))
+        Ok(answer.map(|body| UpstreamBody::new(body, lease, patience)))
     }
 
     /// How many connections wait for a request; one that died is counted until it is met.
     pub fn idle_connections(&self) -> usize {
-        self.pool.len()
+        self.0.pools.iter().map(|pool| pool.idle()).sum()
     }
 
-    /// On an idle connection if there is one, and on a fresh one if that turns out to be dead.
+    /// Tries servers until one answers or nothing may be tried any more.
     async fn exchange(
         &self,
         mut request: Request<RequestBody>,
-        upload: Option<&Upload>,
-        repeatable: bool,
-    ) -> Result<(Response<Incoming>, Connection), UpstreamError> {
-        let timeout = self.settings.response_timeout;
-        if let Some(mut connection) = self.pool.check_out() {
-            let copy = repeatable.then(|| copy_of(&request));
-            request = match (connection.exchange(request, upload, timeout).await, copy) {
-                (Exchange::Answered(answer), _) => return Ok((answer, connection)),
-                (Exchange::NeverSent(request, _), _) => request,
-                (Exchange::Lost(_), Some(copy)) if !connection.has_seen_a_byte() => copy,
-                (Exchange::Lost(cause), _) => return Err(self.lost(cause, upload)),
-                (Exchange::TimedOut, _) => return Err(self.timed_out()),
+        order: &Order<'_>,
+    ) -> Result<(Response<Incoming>, Used), UpstreamError> {
+        let known = self.0.shared.known();
+        let mut tried = 0_u64;
+        let mut retries = known.settings.retries;
+        let mut fresh = false;
+        loop {
+            let server = self.pick(tried);
+            let failed = match self.attempt(server, request, order, fresh).await {
+                Attempt::Answered(answer, used) => {
+                    self.report(server, answer.status());
+                    return Ok((answer, used));
+                }
+                Attempt::Failed(failed) => failed,
             };
-        }
-        let mut connection = connect(&self.settings).await?;
-        match connection.exchange(request, upload, timeout).await {
-            Exchange::Answered(answer) => Ok((answer, connection)),
-            Exchange::NeverSent(_, cause) | Exchange::Lost(cause) => Err(self.lost(cause, upload)),
-            Exchange::TimedOut => Err(self.timed_out()),
+            if failed.blames_server && failed.error.fault() == Fault::Upstream {
+                self.report_failure(server);
+            }
+            tried |= 1 << server;
+            let has_other = (tried.count_ones() as usize) < self.0.pools.len();
+            let Some(again) = failed.again.filter(|_| has_other || !failed.elsewhere) else {
+                return Err(failed.error);
+            };
+            if !failed.is_free || fresh {
+                if retries == 0 {
+                    return Err(failed.error);
+                }
+                retries -= 1;
+            }
+            if !has_other {
+                tried = 0;
+            }
+            fresh = true;
+            request = again;
         }
     }
 
-    fn lost(&self, cause: hyper::Error, upload: Option<&Upload>) -> UpstreamError {
-        let upstream = self.name();
-        if upload.is_some_and(Upload::has_failed) || cause.is_body_write_aborted() {
-            UpstreamError::RequestBody { cause }
-        } else if cause.is_parse() {
-            UpstreamError::Garbage { upstream, cause }
+    /// The server for a request that those of `tried` could not serve.
+    fn pick(&self, tried: u64) -> usize {
+        let servers = &self.0.shared.known().servers;
+        if servers.len() == 1 {
+            return 0;
+        }
+        let now = self.0.shared.known().clock.boot();
+        let load = |server: usize| self.0.pools[server].load();
+        let is_untried = |server: &usize| tried & (1 << server) == 0;
+        let is_in = |server: usize| is_untried(&server) && servers[server].standing.is_in(now);
+        let random = self.0.dice.roll();
+        choose(servers.len(), is_in, load, random)
+            // None is left that looks well: any is better than none.
+            .or_else(|| choose(servers.len(), |server| is_untried(&server), load, random))
+            .unwrap_or(0)
+    }
+
+    fn report(&self, server: usize, status: StatusCode) {
+        if self.0.pools.len() == 1 {
+            return;
+        }
+        if matches!(status.as_u16(), 502..=504) {
+            self.report_failure(server);
         } else {
-            UpstreamError::Closed { upstream, cause }
+            self.0.shared.known().servers[server].standing.succeeded();
         }
     }
 
-    fn timed_out(&self) -> UpstreamError {
-        UpstreamError::ResponseTimeout {
+    fn report_failure(&self, server: usize) {
+        let known = self.0.shared.known();
+        if self.0.pools.len() > 1 {
+            known.failed(server, known.clock.boot());
+        }
+    }
+
+    fn took_too_long(&self, timeouts: &Timeouts) -> UpstreamError {
+        UpstreamError::TotalTimeout {
             upstream: self.name(),
-            after: self.settings.response_timeout,
+            after: timeouts.total.map(|total| total.limit).unwrap_or_default(),
         }
     }
 
     fn name(&self) -> Arc<str> {
-        Arc::clone(&self.settings.name)
+        Arc::clone(&self.0.shared.known().settings.name)
     }
 }
 
-/// What a body of unknown length, of known length and no body need in the head, whatever stood there before.
-fn write_framing(headers: &mut HeaderMap, body: &RequestBody) {
-    if body.is_empty() {
-        headers.remove(TRANSFER_ENCODING);
-        // A POST that said "0" goes on saying it; a length that no body fulfils would eat the next request.
-        if headers.contains_key(CONTENT_LENGTH) {
-            headers.insert(CONTENT_LENGTH, HeaderValue::from_static("0"));
-        }
-    } else if let Some(length) = body.size_hint().exact() {
-        headers.remove(TRANSFER_ENCODING);
-        headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
-    } else {
-        headers.remove(CONTENT_LENGTH);
-        headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
-    }
-}
-
-/// Leaves one account of where an answer ends, the one that hyper reads its body by: of a length beside chunks nothing is left
-/// (RFC 9112 section 6.3), a length that is said twice is said once. False if the answer can be read in two ways, or is coded
-/// in a way that nobody past the upstream would know of.
-fn settle_framing(headers: &mut HeaderMap) -> bool {
-    let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
-    if let Some(coding) = codings.next() {
-        let only_chunked =
-            coding.as_bytes().eq_ignore_ascii_case(b"chunked") && codings.next().is_none();
-        headers.remove(CONTENT_LENGTH);
-        return only_chunked;
-    }
-    let mut lengths = headers.get_all(CONTENT_LENGTH).iter();
-    let Some(first) = lengths.next() else {
-        return true;
-    };
-    if lengths.next().is_none() && is_number(first.as_bytes()) {
-        return true;
-    }
-    let mut all = headers
-        .get_all(CONTENT_LENGTH)
-        .iter()
-        .flat_map(|line| line.as_bytes().split(|byte| *byte == b','))
-        .map(<[u8]>::trim_ascii);
-    let said = all.next().unwrap_or_default();
-    if !is_number(said) || all.any(|again| again != said) {
-        return false;
-    }
-    let Ok(length) = HeaderValue::from_bytes(said) else {
-        return false;
-    };
-    headers.insert(CONTENT_LENGTH, length);
-    true
-}
-
-fn is_number(text: &[u8]) -> bool {
-    !text.is_empty() && text.iter().all(u8::is_ascii_digit)
-}
-
-/// The same request again; only for one without body.
-fn copy_of(request: &Request<RequestBody>) -> Request<RequestBody> {
-    let mut copy = Request::new(RequestBody::empty());
-    *copy.method_mut() = request.method().clone();
-    *copy.uri_mut() = request.uri().clone();
-    *copy.headers_mut() = request.headers().clone();
-    copy
+/// Whether an answer has no end of its own: events for a page, and whatever gRPC does.
+fn is_stream(headers: &HeaderMap) -> bool {
+    let kind = headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes);
+    kind.is_some_and(|kind| {
+        kind.starts_with(b"text/event-stream") || kind.starts_with(b"application/grpc")
+    })
 }

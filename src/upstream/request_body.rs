@@ -126,6 +126,14 @@ impl Upload {
         self.progress.get() == Progress::Failed
     }
 
+    /// When the connection last asked for more; now, if it waits for the client.
+    pub(super) fn last_asked(&self) -> Instant {
+        match self.progress.get() {
+            Progress::WaitsForClient => Instant::now(),
+            Progress::UnderWay | Progress::Failed => self.last.get(),
+        }
+    }
+
     /// When the upstream, which took its last bytes at `last_write`, was last not to blame for standing still.
     pub(super) fn last_progress(&self, last_write: Instant) -> Instant {
         match self.progress.get() {

@@ -10,16 +10,18 @@
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
+
 use tokio::time::Instant;
 
+use super::transport::Transport;
+
 pub(super) struct UpstreamStream {
-    socket: TcpStream,
+    transport: Transport,
     activity: Activity,
     write_error: Option<io::Error>,
     /// The upstream has said that it sends no more.
@@ -32,7 +34,8 @@ pub(super) struct Activity(Arc<Seen>);
 
 #[derive(Debug)]
 struct Seen {
-    a_byte: AtomicBool,
+    /// Reads that gave something.
+    reads: AtomicU64,
     opened: Instant,
     /// In nanoseconds since it was opened.
     last_write: AtomicU64,
@@ -42,20 +45,15 @@ impl Activity {
     /// Of a socket that was just opened.
     pub(super) fn new() -> Self {
         Self(Arc::new(Seen {
-            a_byte: AtomicBool::new(false),
+            reads: AtomicU64::new(0),
             opened: Instant::now(),
             last_write: AtomicU64::new(0),
         }))
     }
 
-    /// From now on only what comes after counts.
-    pub(super) fn forget_bytes(&self) {
-        self.0.a_byte.store(false, Ordering::Relaxed);
-    }
-
-    /// Whether a byte has come since.
-    pub(super) fn has_seen_a_byte(&self) -> bool {
-        self.0.a_byte.load(Ordering::Relaxed)
+    /// How often something came. What was the same before and after, has had no byte between.
+    pub(super) fn reads(&self) -> u64 {
+        self.0.reads.load(Ordering::Relaxed)
     }
 
     /// When the upstream's side last took a byte.
@@ -64,7 +62,8 @@ impl Activity {
     }
 
     fn read(&self) {
-        self.0.a_byte.store(true, Ordering::Relaxed);
+        // One thread alone writes it.
+        self.0.reads.store(self.reads() + 1, Ordering::Relaxed);
     }
 
     fn wrote(&self) {
@@ -75,9 +74,9 @@ impl Activity {
 }
 
 impl UpstreamStream {
-    pub(super) fn new(socket: TcpStream, activity: Activity) -> Self {
+    pub(super) fn new(transport: Transport, activity: Activity) -> Self {
         Self {
-            socket,
+            transport,
             activity,
             write_error: None,
             ended: false,
@@ -107,7 +106,7 @@ impl AsyncRead for UpstreamStream {
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let before = buf.filled().len();
-        let polled = Pin::new(&mut self.socket).poll_read(cx, buf);
+        let polled = Pin::new(&mut self.transport).poll_read(cx, buf);
         if buf.filled().len() > before {
             self.activity.read();
         } else if polled.is_ready() && buf.remaining() > 0 {
@@ -129,7 +128,7 @@ impl AsyncWrite for UpstreamStream {
         if self.write_error.is_some() {
             return Poll::Pending;
         }
-        let polled = Pin::new(&mut self.socket).poll_write(cx, bytes);
+        let polled = Pin::new(&mut self.transport).poll_write(cx, bytes);
         self.after_write(polled)
     }
 
@@ -141,19 +140,19 @@ impl AsyncWrite for UpstreamStream {
         if self.write_error.is_some() {
             return Poll::Pending;
         }
-        let polled = Pin::new(&mut self.socket).poll_write_vectored(cx, slices);
+        let polled = Pin::new(&mut self.transport).poll_write_vectored(cx, slices);
         self.after_write(polled)
     }
 
     fn is_write_vectored(&self) -> bool {
-        self.socket.is_write_vectored()
+        self.transport.is_write_vectored()
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.socket).poll_flush(cx)
+        Pin::new(&mut self.transport).poll_flush(cx)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.socket).poll_shutdown(cx)
+        Pin::new(&mut self.transport).poll_shutdown(cx)
     }
 }

@@ -114,7 +114,10 @@ fn flags_are_a_configuration() {
     };
     let config = Config::from_flags(&flags, NOWHERE).unwrap();
     assert_eq!(config.server.addresses().next().unwrap().port(), 0);
-    assert_eq!(config.upstreams[0].authority.as_str(), "localhost:3000");
+    assert_eq!(
+        config.upstreams[0].servers[0].to_string(),
+        "http://localhost:3000"
+    );
     assert_eq!(config.rules.login_path.as_deref(), Some("/login"));
     assert_eq!(config.store.location, StoreLocation::Sqlite("x.db".into()));
     assert!(config.cookies.secure);

@@ -210,7 +210,7 @@ fn rules_name_their_upstream() {
     };
     let upstream = &config.upstreams[rule.upstream.0];
     assert_eq!(&*upstream.name, "api");
-    assert_eq!(upstream.authority.as_str(), "[::1]");
+    assert_eq!(upstream.servers[0].to_string(), "http://[::1]");
 }
 
 #[test]

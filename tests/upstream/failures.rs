@@ -1,7 +1,6 @@
 //! Upstreams that are down, slow or mad, clients that fail, and who is blamed.
 
 use std::io;
-use std::rc::Rc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -10,10 +9,10 @@ use http::Request;
 use http_body::Frame;
 use http_body_util::{Full, StreamBody};
 use portcullis::clock::Clock;
-use portcullis::upstream::{Fault, Replay, Upstream, UpstreamError};
+use portcullis::upstream::{Fault, Replay, SharedUpstream, Upstream, UpstreamError};
 use tokio::net::TcpSocket;
 
-use crate::support::{fetch, get, post, serve, settings, text, worker};
+use crate::support::{fetch, get, post, serve, settings, text, upstream_of, worker};
 
 const SHORT: Duration = Duration::from_millis(80);
 
@@ -32,7 +31,7 @@ fn nobody_listens() {
         let socket = TcpSocket::new_v4().unwrap();
         socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
         let address = socket.local_addr().unwrap().to_string();
-        let upstream = Upstream::new(Rc::new(settings(&address)), Clock::system());
+        let upstream = upstream_of(settings(&address));
         let error = failure_of(&upstream).await;
         assert_failure(&error, Fault::Upstream, "upstream_connect");
         assert!(error.to_string().contains("app"), "{error}");
@@ -53,8 +52,8 @@ fn nobody_accepts() {
             waiting.push(one);
         }
         let mut settings = settings(&address.to_string());
-        settings.connect_timeout = SHORT;
-        let upstream = Upstream::new(Rc::new(settings), Clock::system());
+        settings.timeouts.connect = SHORT;
+        let upstream = upstream_of(settings);
         let error = failure_of(&upstream).await;
         assert_failure(&error, Fault::Upstream, "upstream_connect_timeout");
     });
@@ -65,7 +64,11 @@ fn a_host_name_is_looked_up() {
     worker(async {
         let server = crate::support::answering("HTTP/1.1 204 No Content\r\n\r\n").await;
         let authority = format!("localhost:{}", server.address.port());
-        let upstream = Upstream::new(Rc::new(settings(&authority)), Clock::system());
+        let shared = SharedUpstream::new(settings(&authority), Clock::system()).unwrap();
+        let upstream = Upstream::new(shared.clone());
+        let error = failure_of(&upstream).await;
+        assert_failure(&error, Fault::Upstream, "upstream_connect");
+        shared.look_up_names().await;
         fetch(&upstream, get("/")).await.unwrap();
     });
 }
@@ -127,7 +130,7 @@ fn an_upstream_that_never_answers_is_given_up() {
     worker(async {
         let server = serve(|_, mut peer| async move { peer.closed().await }).await;
         let upstream = server.upstream_with(Clock::system(), |settings| {
-            settings.response_timeout = SHORT
+            settings.timeouts.response = SHORT
         });
         let error = failure_of(&upstream).await;
         assert_failure(&error, Fault::Upstream, "upstream_response_timeout");
@@ -147,7 +150,7 @@ fn the_wait_begins_anew_with_each_request_on_a_connection() {
         })
         .await;
         let upstream = server.upstream_with(Clock::system(), |settings| {
-            settings.response_timeout = SHORT
+            settings.timeouts.response = SHORT
         });
         for _ in 0..4 {
             assert_eq!(fetch(&upstream, get("/")).await.unwrap(), "ok");
@@ -168,7 +171,7 @@ fn the_body_of_an_answer_may_take_longer_than_its_head() {
         })
         .await;
         let upstream = server.upstream_with(Clock::system(), |settings| {
-            settings.response_timeout = SHORT
+            settings.timeouts.response = SHORT
         });
         assert_eq!(fetch(&upstream, get("/")).await.unwrap(), "slow");
     });
@@ -186,7 +189,7 @@ fn a_slow_client_is_not_held_against_the_upstream() {
         })
         .await;
         let upstream = server.upstream_with(Clock::system(), |settings| {
-            settings.response_timeout = SHORT
+            settings.timeouts.response = SHORT
         });
         let pieces = stream::iter(0..3).then(|_| async {
             tokio::time::sleep(SHORT * 2).await;
@@ -207,7 +210,7 @@ fn an_upstream_that_stops_reading_is_given_up() {
         })
         .await;
         let upstream = server.upstream_with(Clock::system(), |settings| {
-            settings.response_timeout = SHORT
+            settings.timeouts.response = SHORT
         });
         let body = Full::new(Bytes::from(vec![0; 64 << 20]));
         let pieces = stream::iter(
@@ -284,7 +287,7 @@ fn after_any_failure_the_next_request_succeeds() {
         })
         .await;
         let upstream = server.upstream_with(Clock::system(), |settings| {
-            settings.response_timeout = SHORT
+            settings.timeouts.response = SHORT
         });
         for name in [
             "upstream_closed",

@@ -4,8 +4,10 @@
 
 mod bodies;
 mod failures;
+mod http2;
 mod retries;
 mod reuse;
+mod servers;
 mod support;
 mod tunnels;
 mod upgrades;

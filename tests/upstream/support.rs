@@ -10,7 +10,10 @@ use bytes::Bytes;
 use http::{Method, Request, Response};
 use http_body_util::{BodyExt, Empty, Full};
 use portcullis::clock::Clock;
-use portcullis::upstream::{Replay, Upstream, UpstreamBody, UpstreamError, UpstreamSettings};
+use portcullis::upstream::{
+    EjectionSettings, HttpVersion, Replay, ServerUrl, SharedUpstream, Timeouts, TlsSettings,
+    Upstream, UpstreamBody, UpstreamError, UpstreamSettings,
+};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::LocalSet;
@@ -35,6 +38,7 @@ pub struct Server {
     connections: Rc<Cell<usize>>,
     closed: Rc<Cell<usize>>,
     heads: Rc<RefCell<Vec<String>>>,
+    accepting: Option<tokio::task::AbortHandle>,
 }
 
 /// Starts a server that plays the script on each connection; the script is told the connection's number, from 0.
@@ -43,15 +47,24 @@ where
     F: Fn(usize, Peer) -> Fut + 'static,
     Fut: Future<Output = ()> + 'static,
 {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let server = Server {
+    serve_on(TcpListener::bind("127.0.0.1:0").await.unwrap(), script)
+}
+
+/// The same, on a listener that is there already.
+pub fn serve_on<F, Fut>(listener: TcpListener, script: F) -> Server
+where
+    F: Fn(usize, Peer) -> Fut + 'static,
+    Fut: Future<Output = ()> + 'static,
+{
+    let mut server = Server {
         address: listener.local_addr().unwrap(),
         connections: Rc::default(),
         closed: Rc::default(),
         heads: Rc::default(),
+        accepting: None,
     };
     let seen = server.clone();
-    tokio::task::spawn_local(async move {
+    let accepting = tokio::task::spawn_local(async move {
         loop {
             let (socket, _) = listener.accept().await.unwrap();
             let number = seen.connections.get();
@@ -69,6 +82,7 @@ where
             });
         }
     });
+    server.accepting = Some(accepting.abort_handle());
     server
 }
 
@@ -99,6 +113,11 @@ impl Server {
         }
     }
 
+    /// Closes the listener: further connections are refused.
+    pub fn stop(&self) {
+        self.accepting.as_ref().unwrap().abort();
+    }
+
     /// The request lines, in the order of arrival.
     pub fn requests(&self) -> Vec<String> {
         let heads = self.heads.borrow();
@@ -124,19 +143,50 @@ impl Server {
     ) -> Upstream {
         let mut settings = settings(&self.address.to_string());
         change(&mut settings);
-        Upstream::new(Rc::new(settings), clock)
+        Upstream::new(SharedUpstream::new(settings, clock).unwrap())
     }
 }
 
 pub fn settings(authority: &str) -> UpstreamSettings {
     UpstreamSettings {
         name: "app".into(),
-        authority: authority.parse().unwrap(),
-        connect_timeout: Duration::from_secs(5),
-        response_timeout: Duration::from_secs(5),
+        servers: vec![ServerUrl::Tcp {
+            tls: false,
+            authority: authority.parse().unwrap(),
+        }],
+        http: HttpVersion::Http1,
+        tls: TlsSettings::default(),
+        timeouts: Timeouts {
+            connect: Duration::from_secs(5),
+            response: Duration::from_secs(5),
+            stall: Duration::from_secs(5),
+            total: None,
+        },
         idle_timeout: Duration::from_secs(60),
         idle_connections: 8,
+        connections: 128,
+        waiting: 128,
+        retries: 2,
+        ejection: EjectionSettings {
+            failures: 3,
+            time: Duration::from_secs(10),
+        },
+        health: None,
+        resolve_interval: Duration::from_secs(30),
     }
+}
+
+/// A server that speaks plain HTTP.
+pub fn plain(address: SocketAddr) -> ServerUrl {
+    ServerUrl::Tcp {
+        tls: false,
+        authority: address.to_string().parse().unwrap(),
+    }
+}
+
+/// The client of a worker.
+pub fn upstream_of(settings: UpstreamSettings) -> Upstream {
+    Upstream::new(SharedUpstream::new(settings, Clock::system()).unwrap())
 }
 
 /// The server's end of a connection.

@@ -1,0 +1,281 @@
+//! One try at one server: a connection, an exchange, and what a failure leaves possible.
+
+use http::header::HOST;
+use http::{Request, Response};
+use hyper::body::Incoming;
+
+use super::connection::{Connection, Exchange};
+use super::framing::{write_http1, write_http2};
+use super::multiplexed::{Multiplexed, Stream, is_garbage, was_refused};
+use super::pool::{Opening, Pool, Turn, Wanted};
+use super::request_body::{RequestBody, Upload};
+use super::servers::Server;
+use super::settings::HttpVersion;
+use super::transport::{OpenError, open};
+use super::{Order, Upstream, UpstreamError};
+
+/// How a try ended.
+pub(super) enum Attempt {
+    Answered(Response<Incoming>, Used),
+    Failed(Failed),
+}
+
+/// On what an answer comes.
+pub(super) enum Used {
+    /// With the place of its server.
+    Connection(Connection, usize),
+    Stream(Stream),
+}
+
+/// A try without an answer.
+pub(super) struct Failed {
+    pub error: UpstreamError,
+    /// The request, if it may be sent again.
+    pub again: Option<Request<RequestBody>>,
+    /// That it was handed to a dead connection was our mistake: trying again is not counted.
+    pub is_free: bool,
+    /// The same server would do no better.
+    pub elsewhere: bool,
+    /// It says something about the server, and not about a connection that had rested for too long.
+    pub blames_server: bool,
+}
+
+impl Failed {
+    /// There is no connection.
+    fn not_sent(error: UpstreamError, request: Request<RequestBody>) -> Attempt {
+        Attempt::Failed(Self {
+            error,
+            again: Some(request),
+            is_free: false,
+            elsewhere: true,
+            blames_server: true,
+        })
+    }
+
+    /// A connection that served before was dead before anything was written.
+    fn dead(error: UpstreamError, request: Request<RequestBody>) -> Attempt {
+        Attempt::Failed(Self {
+            error,
+            again: Some(request),
+            is_free: true,
+            elsewhere: false,
+            blames_server: false,
+        })
+    }
+
+    /// The connection closed without a byte of an answer.
+    fn perhaps_sent(
+        error: UpstreamError,
+        copy: Option<Request<RequestBody>>,
+        is_reused: bool,
+    ) -> Attempt {
+        Attempt::Failed(Self {
+            error,
+            again: copy,
+            is_free: false,
+            elsewhere: !is_reused,
+            blames_server: !is_reused,
+        })
+    }
+
+    /// Nothing may be repeated.
+    fn over(error: UpstreamError) -> Attempt {
+        Attempt::Failed(Self {
+            error,
+            again: None,
+            is_free: false,
+            elsewhere: true,
+            blames_server: true,
+        })
+    }
+}
+
+impl Upstream {
+    pub(super) async fn attempt(
+        &self,
+        at: usize,
+        mut request: Request<RequestBody>,
+        order: &Order<'_>,
+        fresh: bool,
+    ) -> Attempt {
+        let server = &self.0.shared.known().servers[at];
+        let pool = &self.0.pools[at];
+        let wanted = Wanted {
+            http1: order.asks_upgrade,
+            fresh,
+        };
+        let turn = match pool.turn_now(server, wanted) {
+            Some(turn) => Some(turn),
+            None => pool.turn(server, wanted, order.timeouts.connect).await,
+        };
+        if order.host_of_server {
+            request.headers_mut().insert(HOST, server.host.clone());
+        }
+        let opening = match turn {
+            Some(Turn::Reused(connection)) => {
+                return self
+                    .on_connection(at, connection, request, order, true)
+                    .await;
+            }
+            Some(Turn::Stream(stream)) => {
+                return self.on_stream(stream, server, request, order, true).await;
+            }
+            Some(Turn::Open(opening)) => opening,
+            None => {
+                let upstream = self.name();
+                return Failed::not_sent(UpstreamError::Full { upstream }, request);
+            }
+        };
+        match self.open(server, pool, opening, order).await {
+            Ok(Used::Connection(connection, _)) => {
+                self.on_connection(at, connection, request, order, false)
+                    .await
+            }
+            Ok(Used::Stream(stream)) => self.on_stream(stream, server, request, order, false).await,
+            Err(error) => Failed::not_sent(error, request),
+        }
+    }
+
+    async fn open(
+        &self,
+        server: &Server,
+        pool: &Pool,
+        mut opening: Opening,
+        order: &Order<'_>,
+    ) -> Result<Used, UpstreamError> {
+        let upstream = || self.name();
+        let http = match order.asks_upgrade {
+            true => HttpVersion::Http1,
+            false => self.0.shared.known().settings.http,
+        };
+        let limit = order.timeouts.connect;
+        let opened = open(server, http, limit)
+            .await
+            .map_err(|error| match error {
+                OpenError::Connect(cause) => UpstreamError::Connect {
+                    upstream: upstream(),
+                    cause,
+                },
+                OpenError::TimedOut => UpstreamError::ConnectTimeout {
+                    upstream: upstream(),
+                    after: limit,
+                },
+                OpenError::Tls(cause) => UpstreamError::Tls {
+                    upstream: upstream(),
+                    cause,
+                },
+                OpenError::NoHttp2 => UpstreamError::NoHttp2 {
+                    upstream: upstream(),
+                },
+            })?;
+        let no_slot = || UpstreamError::Full {
+            upstream: upstream(),
+        };
+        let slot = opening.take_slot().ok_or_else(no_slot)?;
+        let closed = |cause| UpstreamError::Closed {
+            upstream: upstream(),
+            cause,
+        };
+        let name = &self.0.shared.known().settings.name;
+        if !opened.http2 {
+            if !order.asks_upgrade {
+                pool.opened_http1();
+            }
+            let connection = Connection::start(opened.transport, name, slot).await;
+            return Ok(Used::Connection(connection.map_err(closed)?, 0));
+        }
+        let (transport, address) = (opened.transport, opened.address);
+        let connection = Multiplexed::start(transport, address, name, pool, slot).await;
+        let stream = pool.opened_http2(connection.map_err(closed)?);
+        Ok(Used::Stream(stream.ok_or_else(no_slot)?))
+    }
+
+    async fn on_connection(
+        &self,
+        at: usize,
+        mut connection: Connection,
+        mut request: Request<RequestBody>,
+        order: &Order<'_>,
+        is_reused: bool,
+    ) -> Attempt {
+        write_http1(&mut request);
+        let is_worth_a_copy = order.is_repeatable && (is_reused || self.0.pools.len() > 1);
+        let copy = is_worth_a_copy.then(|| copy_of(&request));
+        let upload = order.upload.as_deref();
+        match connection.exchange(request, upload, order.timeouts).await {
+            Exchange::Answered(answer) => {
+                Attempt::Answered(answer, Used::Connection(connection, at))
+            }
+            Exchange::NeverSent(request, cause) if is_reused => {
+                Failed::dead(self.lost(cause, upload), request)
+            }
+            Exchange::NeverSent(request, cause) => {
+                Failed::not_sent(self.lost(cause, upload), request)
+            }
+            Exchange::Lost(cause) if !connection.has_seen_a_byte() => {
+                Failed::perhaps_sent(self.lost(cause, upload), copy, is_reused)
+            }
+            Exchange::Lost(cause) => Failed::over(self.lost(cause, upload)),
+            Exchange::TimedOut => Failed::over(self.timed_out(order)),
+        }
+    }
+
+    async fn on_stream(
+        &self,
+        stream: Stream,
+        server: &Server,
+        mut request: Request<RequestBody>,
+        order: &Order<'_>,
+        is_reused: bool,
+    ) -> Attempt {
+        write_http2(&mut request, server.scheme());
+        let has_body = order.upload.is_some();
+        let copy = (order.may_repeat && !has_body).then(|| copy_of(&request));
+        let upload = order.upload.as_deref();
+        match stream.exchange(request, upload, order.timeouts).await {
+            Exchange::Answered(answer) => Attempt::Answered(answer, Used::Stream(stream)),
+            Exchange::NeverSent(request, cause) if is_reused => {
+                Failed::dead(self.lost(cause, upload), request)
+            }
+            Exchange::NeverSent(request, cause) => {
+                Failed::not_sent(self.lost(cause, upload), request)
+            }
+            Exchange::Lost(cause) if was_refused(&cause) => {
+                Failed::perhaps_sent(self.lost(cause, upload), copy, true)
+            }
+            Exchange::Lost(cause) => {
+                let copy = copy.filter(|_| order.is_repeatable);
+                Failed::perhaps_sent(self.lost(cause, upload), copy, is_reused)
+            }
+            Exchange::TimedOut => Failed::over(self.timed_out(order)),
+        }
+    }
+
+    fn lost(&self, cause: hyper::Error, upload: Option<&Upload>) -> UpstreamError {
+        let upstream = self.name();
+        if upload.is_some_and(Upload::has_failed) || cause.is_body_write_aborted() {
+            UpstreamError::RequestBody { cause }
+        } else if cause.is_parse() || is_garbage(&cause) {
+            UpstreamError::Garbage { upstream, cause }
+        } else {
+            UpstreamError::Closed { upstream, cause }
+        }
+    }
+
+    fn timed_out(&self, order: &Order<'_>) -> UpstreamError {
+        UpstreamError::ResponseTimeout {
+            upstream: self.name(),
+            after: order.timeouts.response,
+        }
+    }
+}
+
+/// The same request again; only for one without body.
+fn copy_of(request: &Request<RequestBody>) -> Request<RequestBody> {
+    let mut copy = Request::new(RequestBody::empty());
+    *copy.method_mut() = request.method().clone();
+    *copy.version_mut() = request.version();
+    *copy.uri_mut() = request.uri().clone();
+    *copy.headers_mut() = request.headers().clone();
+    copy
+}

@@ -1,0 +1,147 @@
+//! The head of a request in the version that is spoken, and one account of where a body ends.
+
+use http::header::{CONNECTION, CONTENT_LENGTH, HOST, TE, TRANSFER_ENCODING};
+use http::uri::{Authority, PathAndQuery, Scheme};
+use http::{HeaderMap, HeaderValue, Request, Uri, Version};
+use http_body::Body;
+
+use super::request_body::RequestBody;
+
+/// As HTTP/1.1 has it: the host in `Host`, the path alone in the request line (RFC 9112 section 3.2.1).
+pub(super) fn write_http1(request: &mut Request<RequestBody>) {
+    if request.version() == Version::HTTP_2 {
+        take_back(request);
+    }
+    *request.version_mut() = Version::HTTP_11;
+    let length = Length::of(request.body());
+    write_framing(request.headers_mut(), length);
+}
+
+/// As HTTP/2 has it: host and scheme in pseudo headers, nothing about the connection, lengths only as a hint (RFC 9113
+/// section 8). `te: trailers` stays: without it a gRPC server does not answer.
+pub(super) fn write_http2(request: &mut Request<RequestBody>, scheme: Scheme) {
+    let host = request.headers_mut().remove(HOST);
+    let authority = host.and_then(|host| Authority::try_from(host.as_bytes()).ok());
+    if let Some(authority) = authority {
+        let path = request.uri().path_and_query().cloned();
+        let mut parts = http::uri::Parts::default();
+        parts.scheme = Some(scheme);
+        parts.authority = Some(authority);
+        parts.path_and_query = Some(path.unwrap_or(PathAndQuery::from_static("/")));
+        if let Ok(uri) = Uri::from_parts(parts) {
+            *request.uri_mut() = uri;
+        }
+    }
+    *request.version_mut() = Version::HTTP_2;
+    let length = Length::of(request.body());
+    let headers = request.headers_mut();
+    headers.remove(CONNECTION);
+    headers.remove(TRANSFER_ENCODING);
+    match length {
+        Length::NoBody => keep_zero(headers),
+        Length::Known(length) => {
+            headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
+        }
+        Length::Unknown => {
+            headers.remove(CONTENT_LENGTH);
+        }
+    }
+}
+
+/// Undoes [`write_http2`], for a request that was not sent.
+fn take_back(request: &mut Request<RequestBody>) {
+    let uri = std::mem::take(request.uri_mut()).into_parts();
+    let host = uri
+        .authority
+        .and_then(|authority| HeaderValue::from_str(authority.as_str()).ok());
+    if let Some(host) = host {
+        request.headers_mut().insert(HOST, host);
+    }
+    *request.uri_mut() = Uri::from(uri.path_and_query.unwrap_or(PathAndQuery::from_static("/")));
+    if request.headers().contains_key(TE) {
+        request
+            .headers_mut()
+            .insert(CONNECTION, HeaderValue::from_static("te"));
+    }
+}
+
+/// How much body there is.
+#[derive(Clone, Copy)]
+enum Length {
+    NoBody,
+    Known(u64),
+    Unknown,
+}
+
+impl Length {
+    fn of(body: &RequestBody) -> Self {
+        match body.size_hint().exact() {
+            _ if body.is_empty() => Self::NoBody,
+            Some(length) => Self::Known(length),
+            None => Self::Unknown,
+        }
+    }
+}
+
+/// What a body of unknown length, of known length and no body need in the head, whatever stood there before.
+fn write_framing(headers: &mut HeaderMap, length: Length) {
+    match length {
+        Length::NoBody => {
+            headers.remove(TRANSFER_ENCODING);
+            keep_zero(headers);
+        }
+        Length::Known(length) => {
+            headers.remove(TRANSFER_ENCODING);
+            headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
+        }
+        Length::Unknown => {
+            headers.remove(CONTENT_LENGTH);
+            headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+        }
+    }
+}
+
+/// A POST that said "0" goes on saying it; a length that no body fulfils would eat the next request.
+fn keep_zero(headers: &mut HeaderMap) {
+    if headers.contains_key(CONTENT_LENGTH) {
+        headers.insert(CONTENT_LENGTH, HeaderValue::from_static("0"));
+    }
+}
+
+/// Leaves one account of where an answer ends, the one that hyper reads its body by: of a length beside chunks nothing is left
+/// (RFC 9112 section 6.3), a length that is said twice is said once. False if the answer can be read in two ways, or is coded
+/// in a way that nobody past the upstream would know of.
+pub(super) fn settle_framing(headers: &mut HeaderMap) -> bool {
+    let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
+    if let Some(coding) = codings.next() {
+        let only_chunked =
+            coding.as_bytes().eq_ignore_ascii_case(b"chunked") && codings.next().is_none();
+        headers.remove(CONTENT_LENGTH);
+        return only_chunked;
+    }
+    let mut lengths = headers.get_all(CONTENT_LENGTH).iter();
+    let Some(first) = lengths.next() else {
+        return true;
+    };
+    if lengths.next().is_none() && is_number(first.as_bytes()) {
+        return true;
+    }
+    let mut all = headers
+        .get_all(CONTENT_LENGTH)
+        .iter()
+        .flat_map(|line| line.as_bytes().split(|byte| *byte == b','))
+        .map(<[u8]>::trim_ascii);
+    let said = all.next().unwrap_or_default();
+    if !is_number(said) || all.any(|again| again != said) {
+        return false;
+    }
+    let Ok(length) = HeaderValue::from_bytes(said) else {
+        return false;
+    };
+    headers.insert(CONTENT_LENGTH, length);
+    true
+}
+
+fn is_number(text: &[u8]) -> bool {
+    !text.is_empty() && text.iter().all(u8::is_ascii_digit)
+}
