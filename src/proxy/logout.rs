@@ -100,12 +100,33 @@ impl Proxy {
                 why: Unproven::NoSession,
                 login: None,
             }),
-            // Nothing is left to prove who the user is; what the browser presents ends once more.
-            Ok(Standing::Over(_)) | Err(Rejection::StoreUnavailable(_)) => {
-                Ok(Ending::Sessions(presented))
+            // Asked for before, and not written yet: once more, until all devices are out.
+            Ok(Standing::Over(_)) => match self.presented_user(received, &presented) {
+                Some(user) if self.revocations.is_ending(&user) => {
+                    Ok(Ending::User(user, presented))
+                }
+                // Nothing is left to prove who the user is; what the browser presents ends once more.
+                _ => Ok(Ending::Sessions(presented)),
+            },
+            // Whether the session lives cannot be known now, but the answer must not say less than the truth: all or an error.
+            Err(Rejection::StoreUnavailable(failure)) => {
+                match self.presented_user(received, &presented) {
+                    Some(user) => Ok(Ending::User(user, presented)),
+                    None => {
+                        self.end(Ending::Sessions(presented)).await?;
+                        Err(Rejection::StoreUnavailable(failure))
+                    }
+                }
             }
             Err(other) => Err(other),
         }
+    }
+
+    /// Whom the only access token among those presented names, if it has not expired.
+    fn presented_user(&self, received: &Received, presented: &[SessionHandle]) -> Option<UserId> {
+        let now = self.revocations.not_before(self.clock.now());
+        let caller = self.presented_caller(received, presented)?;
+        (!caller.token.is_expired(now)).then(|| caller.token.user.clone())
     }
 
     /// Says which sessions were there to end.

@@ -285,7 +285,8 @@ impl<'a> Feed<'a> {
     async fn write_owed(&self) {
         let shared = &*self.revocations.shared;
         let until = shared.clock.boot() + shared.settings.lease / 3;
-        let mut batches = VecDeque::from(shared.owed.take());
+        let (batches, _users) = shared.owed.take();
+        let mut batches = VecDeque::from(batches);
         let mut wrote_something = false;
         while shared.clock.boot() < until
             && let Some(batch) = batches.pop_front()

@@ -269,12 +269,18 @@ impl Revocations {
         reason: RevocationReason,
     ) -> Result<Revocation, StoreError> {
         let now = self.shared.clock.now();
+        let _underway = self.shared.owed.begin(user);
         self.refuse_from_now_on(known.iter().copied(), now);
         let revocation = self.shared.store.revoke_user(user, reason, now).await;
         let revocation = revocation
             .inspect_err(|_| self.shared.owed.add([Pending::User(user.clone(), reason)]))?;
         self.acknowledge(&revocation).await;
         Ok(revocation)
+    }
+
+    /// Whether it was asked for here to end all sessions of the user, and that has not been written and answered yet.
+    pub fn is_ending(&self, user: &UserId) -> bool {
+        self.shared.owed.is_ending(user)
     }
 
     /// Revokes all sessions of a user and lets no login open another, in one step. Nothing is owed if it fails: half of it

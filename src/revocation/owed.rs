@@ -5,7 +5,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::identity::UserId;
 use crate::session::SessionHandle;
@@ -14,8 +14,33 @@ use crate::store::RevocationReason;
 /// What this process owes to the store.
 #[derive(Debug, Default)]
 pub(super) struct Owed {
-    pending: Mutex<HashSet<Pending>>,
+    state: Mutex<State>,
     is_any: AtomicBool,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    pending: HashSet<Pending>,
+    /// Users whose sessions are being ended right now, as often as somebody does it.
+    underway: HashMap<UserId, usize>,
+}
+
+/// All sessions of a user are being ended, until this is dropped.
+pub(super) struct Underway<'a> {
+    owed: &'a Owed,
+    user: UserId,
+}
+
+impl Drop for Underway<'_> {
+    fn drop(&mut self) {
+        let mut state = self.owed.lock();
+        if let Some(count) = state.underway.get_mut(&self.user) {
+            *count -= 1;
+            if *count == 0 {
+                state.underway.remove(&self.user);
+            }
+        }
+    }
 }
 
 /// A revocation that is owed.
@@ -34,21 +59,49 @@ pub(super) enum Batch {
 
 impl Owed {
     pub(super) fn add(&self, revocations: impl IntoIterator<Item = Pending>) {
-        let mut pending = self.pending.lock().unwrap_or_else(PoisonError::into_inner);
-        pending.extend(revocations);
-        self.is_any.store(!pending.is_empty(), Ordering::Release);
+        let mut state = self.lock();
+        state.pending.extend(revocations);
+        self.is_any
+            .store(!state.pending.is_empty(), Ordering::Release);
     }
 
     pub(super) fn is_empty(&self) -> bool {
         !self.is_any.load(Ordering::Acquire)
     }
 
-    /// All that is owed; who cannot write it gives it back.
-    pub(super) fn take(&self) -> Vec<Batch> {
-        let pending = {
-            let mut pending = self.pending.lock().unwrap_or_else(PoisonError::into_inner);
+    /// Says so to [`Self::is_ending`] for as long as the guard lives.
+    pub(super) fn begin(&self, user: &UserId) -> Underway<'_> {
+        *self.lock().underway.entry(user.clone()).or_default() += 1;
+        Underway {
+            owed: self,
+            user: user.clone(),
+        }
+    }
+
+    /// Whether it was asked for to end all sessions of the user, and that has not been written yet.
+    pub(super) fn is_ending(&self, user: &UserId) -> bool {
+        let state = self.lock();
+        let is_owed = |pending: &Pending| matches!(pending, Pending::User(owed, _) if owed == user);
+        state.underway.contains_key(user) || state.pending.iter().any(is_owed)
+    }
+
+    /// All that is owed; who cannot write it gives it back before the guards of its users go.
+    pub(super) fn take(&self) -> (Vec<Batch>, Vec<Underway<'_>>) {
+        let (pending, users) = {
+            let mut state = self.lock();
             self.is_any.store(false, Ordering::Release);
-            std::mem::take(&mut *pending)
+            let pending = std::mem::take(&mut state.pending);
+            let mut users = Vec::new();
+            for owed in &pending {
+                if let Pending::User(user, _) = owed {
+                    *state.underway.entry(user.clone()).or_default() += 1;
+                    users.push(Underway {
+                        owed: self,
+                        user: user.clone(),
+                    });
+                }
+            }
+            (pending, users)
         };
         let mut sessions: HashMap<RevocationReason, Vec<SessionHandle>> = HashMap::new();
         let mut batches = Vec::new();
@@ -64,11 +117,15 @@ impl Owed {
             let parts = handles.chunks(MOST_AT_ONCE);
             batches.extend(parts.map(|part| Batch::Sessions(part.to_vec(), reason)));
         }
-        batches
+        (batches, users)
     }
 
     pub(super) fn give_back(&self, batches: impl IntoIterator<Item = Batch>) {
         self.add(batches.into_iter().flat_map(Batch::into_pending));
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -118,7 +175,7 @@ mod tests {
             owed.add(handles.iter().map(one));
             owed.add([Pending::User(user.clone(), RevocationReason::LogoutUser)]);
         }
-        let batches = owed.take();
+        let (batches, _) = owed.take();
         assert!(owed.is_empty());
         assert_eq!(batches.len(), 3, "two of sessions, one of a user");
         let (mut written, mut others): (Vec<_>, Vec<_>) = (Vec::new(), Vec::new());
@@ -138,6 +195,27 @@ mod tests {
         assert!(owed.is_empty());
         owed.give_back(others.clone());
         assert!(!owed.is_empty());
-        assert_eq!(owed.take(), others);
+        assert_eq!(owed.take().0, others);
+    }
+
+    #[test]
+    fn a_user_is_ending_until_it_is_written() {
+        let (owed, user) = (Owed::default(), UserId::parse("alice").unwrap());
+        let other = UserId::parse("bob").unwrap();
+        assert!(!owed.is_ending(&user));
+        let first = owed.begin(&user);
+        let second = owed.begin(&user);
+        drop(first);
+        assert!(owed.is_ending(&user) && !owed.is_ending(&other));
+        owed.add([Pending::User(user.clone(), RevocationReason::LogoutUser)]);
+        drop(second);
+        assert!(owed.is_ending(&user), "it is owed");
+        let (batches, writing) = owed.take();
+        assert!(owed.is_ending(&user), "it is being written");
+        owed.give_back(batches);
+        drop(writing);
+        assert!(owed.is_ending(&user), "it could not be written");
+        drop(owed.take());
+        assert!(!owed.is_ending(&user));
     }
 }

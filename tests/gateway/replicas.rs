@@ -285,6 +285,10 @@ fn all_sessions_of_a_user_end_or_none() {
     answer.assert_clears();
     assert_eq!(alive(&replicas[0]), [401, 200, 200]);
     assert_eq!(world.store().number("SELECT COUNT(*) FROM session"), 3);
+    // Whoever asks again with what is refused by now is not told that all is done.
+    let again = devices[0].clone().post(&replicas[0], "/logout-all");
+    assert_eq!(again.status, 503);
+    assert_eq!(world.store().number("SELECT COUNT(*) FROM session"), 3);
     drop(trigger);
     eventually("what was owed is written", || {
         world.store().number("SELECT COUNT(*) FROM session") == 0
