@@ -3,6 +3,7 @@
 mod check;
 pub mod demo;
 mod desk;
+mod fleet;
 mod health;
 mod keys;
 mod serve;
@@ -40,6 +41,8 @@ enum Command {
     Sessions(sessions::SessionsArgs),
     /// Look at signing keys, replace them, revoke one.
     Keys(keys::KeysArgs),
+    /// Look at the replicas: how far each has followed the revocation log, and whether it renews its lease.
+    Fleet(fleet::FleetArgs),
     /// Ask a running gateway whether it is well (for a container's health check).
     Health {
         #[arg(long, default_value = "http://127.0.0.1:9901/readyz")]
@@ -107,6 +110,7 @@ impl Cli {
             Command::Check { config } => Ok(check::run(&config)),
             Command::Sessions(args) => sessions::run(args),
             Command::Keys(args) => keys::run(args),
+            Command::Fleet(args) => fleet::run(args),
             Command::Health { url } => health::run(&url),
         }
     }

@@ -220,3 +220,49 @@ fn a_user_id_or_json_that_cannot_be_is_refused_in_words() {
     }
     assert_eq!(home.listed(), Vec::<String>::new());
 }
+
+#[test]
+fn the_fleet_shows_who_follows_the_log() {
+    let upstream = Upstream::application();
+    let home = Home::new(&format!(
+        "[revocation]\nlease = \"500ms\"\n{}",
+        only_app(upstream.address)
+    ));
+    let (first, second) = (home.start(), home.start());
+    let cookie = first.connect().login("alice").cookies();
+    assert_eq!(second.connect().post("/logout", &cookie).status, 200);
+    let ended = home.run(&["fleet", "--json"]);
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    let lines = |text: &str| -> Vec<serde_json::Value> {
+        let line = |line: &str| serde_json::from_str(line).unwrap();
+        text.lines().map(line).collect()
+    };
+    let replicas = lines(&ended.stdout);
+    assert_eq!(replicas.len(), 2, "{ended:?}");
+    for replica in &replicas {
+        assert_eq!(replica["applied"], 1);
+        assert_eq!(replica["lag"], 0);
+        assert_eq!(replica["lease_ms"], 500);
+        assert_eq!(replica["renews"], true);
+    }
+    // One that stands still says nothing by itself.
+    second.signal("STOP");
+    let cookie = first.connect().login("bob").cookies();
+    assert_eq!(first.connect().post("/logout", &cookie).status, 200);
+    let ended = home.run(&["fleet", "--json"]);
+    let mut lagging: Vec<_> = lines(&ended.stdout)
+        .iter()
+        .map(|replica| (replica["lag"].as_u64(), replica["renews"].as_bool()))
+        .collect();
+    lagging.sort();
+    let both = [(Some(0), Some(true)), (Some(1), Some(false))];
+    // Others remove its row after two leases.
+    match ended.code {
+        Some(1) => assert_eq!(lagging, both, "{ended:?}"),
+        code => assert_eq!((code, &lagging[..]), (Some(0), &both[..1]), "{ended:?}"),
+    }
+    second.signal("CONT");
+    let plain = home.run(&["fleet"]);
+    assert!(plain.stdout.contains("newest sequence"), "{plain:?}");
+    assert!(plain.stdout.contains("renewed"), "{plain:?}");
+}
