@@ -9,13 +9,17 @@
 mod bodies;
 mod commands;
 mod ending;
+mod floods;
+mod http2;
 mod killed;
 mod limits;
+mod listeners;
 mod master_key;
 mod messages;
 mod sessions;
 mod store_trouble;
 mod support;
 mod telling;
+mod tls;
 mod upstreams;
 mod websockets;

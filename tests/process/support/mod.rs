@@ -1,6 +1,9 @@
 //! The gateway as a process, its command line, a client that sends and reads bytes, and upstreams that do what they are told.
 
+pub mod frames;
 mod gateway;
+pub mod nginx;
+pub mod tls;
 mod upstream;
 mod wire;
 
