@@ -74,7 +74,7 @@ pub fn receive(
     check_method(request.method())?;
     check_cookies(request.headers())?;
     let host = host(&request)?;
-    if !connection.is_for(without_port(&host)) {
+    if !connection.is_for(&host) {
         return Err(Rejection::Misdirected);
     }
     let path = CanonicalPath::parse_uri(request.uri())?;
@@ -170,14 +170,6 @@ fn is_authority(authority: &[u8]) -> bool {
     };
     let is_port = port.iter().skip(1).all(u8::is_ascii_digit);
     is_host && is_port && authority.len() <= MAX_HOST
-}
-
-fn without_port(host: &HeaderValue) -> &str {
-    let host = host.to_str().unwrap_or_default();
-    match host.rsplit_once(':') {
-        Some((name, port)) if !port.contains(']') => name,
-        _ => host,
-    }
 }
 
 /// In all `Cookie` headers of a request. Browsers keep about 180 for a site.

@@ -48,6 +48,7 @@ struct Inner {
     registry: Registry,
     counted: Arc<Counted>,
     sessions: SessionMetrics,
+    connections_refused: Labelled,
 }
 
 impl Metrics {
@@ -70,12 +71,19 @@ impl Metrics {
             Info::new([("version", env!("CARGO_PKG_VERSION"))]),
         );
         let sessions = SessionMetrics::register(own);
+        let connections_refused = Labelled::default();
+        own.register(
+            "connections_refused",
+            "Connections that came to nothing before their first request",
+            connections_refused.clone(),
+        );
         own.register_collector(Box::new(counted.clone()));
 
         Self(Arc::new(Inner {
             registry,
             counted,
             sessions,
+            connections_refused,
         }))
     }
 
@@ -109,6 +117,11 @@ impl Metrics {
     /// The store did not do what it was asked for.
     pub fn store_error(&self, operation: &'static str) {
         count(&self.0.sessions.store_errors, ("operation", operation), 1);
+    }
+
+    /// A client's connection came to nothing before its first request.
+    pub fn connection_refused(&self, reason: &'static str) {
+        count(&self.0.connections_refused, ("reason", reason), 1);
     }
 
     /// The answer to a logout waited this long until the revocation was acknowledged.

@@ -316,6 +316,16 @@ fn a_handshake_that_does_not_come_is_ended_and_keeps_nobody_out() {
         assert!(closed.count() >= 20);
     });
     assert!(took < Duration::from_secs(1), "{took:?}");
+    let mut admin = Conn::to(gateway.admin());
+    admin.send(format!(
+        "GET /metrics HTTP/1.1\r\nhost: {}\r\n\r\n",
+        gateway.admin()
+    ));
+    let metrics = admin.answer().text().to_owned();
+    for reason in ["handshakes", "late"] {
+        let sample = format!("portcullis_connections_refused_total{{reason=\"{reason}\"}} ");
+        assert!(metrics.contains(&sample), "{metrics}");
+    }
     eventually("there is room again", || {
         TlsConn::open(gateway.address, "g.test", &http1()).is_ok()
     });

@@ -6,7 +6,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::StatusCode;
+use http::{HeaderValue, StatusCode};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -45,14 +45,23 @@ pub struct AskedFor {
 }
 
 impl ConnectionInfo {
-    /// Whether a request for this host, which stands without port, belongs on the connection (RFC 9110 section 7.4).
-    pub fn is_for(&self, host: &str) -> bool {
+    /// Whether a request for this host belongs on the connection (RFC 9110 section 7.4).
+    pub fn is_for(&self, host: &HeaderValue) -> bool {
         self.asked_for.as_ref().is_none_or(|asked| {
+            let host = without_port(host);
             host.strip_suffix('.')
                 .unwrap_or(host)
                 .eq_ignore_ascii_case(&asked.host)
                 || asked.certificate.covers(host)
         })
+    }
+}
+
+fn without_port(host: &HeaderValue) -> &str {
+    let host = host.to_str().unwrap_or_default();
+    match host.rsplit_once(':') {
+        Some((name, port)) if !port.contains(']') => name,
+        _ => host,
     }
 }
 

@@ -6,6 +6,7 @@ use std::pin::pin;
 use std::rc::Rc;
 use std::time::Duration;
 
+use http::header::CONNECTION;
 use hyper::rt::Executor;
 use hyper::server::conn::http2;
 use hyper::service::service_fn;
@@ -34,7 +35,9 @@ pub(super) async fn serve_http2(
         let (proxy, info) = (Rc::clone(&proxy), Rc::clone(&info));
         let running = Running::on(&info);
         async move {
-            let reply = proxy.handle(request, info).await;
+            let mut reply = proxy.handle(request, info).await;
+            // There is no such header in HTTP/2 (RFC 9113 section 8.2.2).
+            reply.headers_mut().remove(CONNECTION);
             Ok::<_, Infallible>(reply.map(|body| body.underway(Underway::Http2(running))))
         }
     });

@@ -93,6 +93,20 @@ pub(super) enum NotIntroduced {
     Lost(#[from] io::Error),
 }
 
+impl NotIntroduced {
+    /// As the metrics tell it.
+    pub(super) fn reason(&self) -> &'static str {
+        match self {
+            Self::TooManyFromAddress => "address",
+            Self::TooManyHandshakes => "handshakes",
+            Self::LateHeader | Self::LateHandshake | Self::Silent => "late",
+            Self::NoHeader => "proxy_header",
+            Self::Handshake(_) => "handshake",
+            Self::Lost(_) => "lost",
+        }
+    }
+}
+
 /// Bounds of what comes before HTTP.
 pub(super) struct Patience<'a> {
     pub by_address: Option<&'a ConnectionsByAddress>,

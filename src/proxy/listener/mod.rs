@@ -138,6 +138,7 @@ impl Worker {
 
     fn met(self: &Rc<Self>, socket: Socket, peer: Peer, entrance: &Rc<Entrance>) {
         if self.open.get() >= self.settings.connections {
+            self.proxy.metrics.connection_refused("connections");
             debug!("refused a connection: as many are open as server.limits.connections allows");
             return;
         }
@@ -174,6 +175,7 @@ impl Worker {
         } = match introduced {
             Ok(introduced) => introduced,
             Err(error) => {
+                self.proxy.metrics.connection_refused(error.reason());
                 debug!(
                     error = %Causes(&error),
                     "a connection came to nothing"
