@@ -7,6 +7,7 @@ use ipnet::IpNet;
 
 use super::reader::Section;
 use super::values::{self, Reason};
+use crate::proxy::Asker;
 
 /// Where clients connect, and what is spoken there.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,6 +40,8 @@ pub enum ListenMode {
     Tls,
     /// Plain, and every answer sends the client to the public URL.
     Redirect,
+    /// Plain, and another proxy asks whether requests may pass.
+    ForwardAuth(Asker),
 }
 
 /// Who may say where a connection comes from.
@@ -118,8 +121,10 @@ fn read_listener(
             ("tls", ListenMode::Tls),
             ("plain", ListenMode::Plain),
             ("redirect", ListenMode::Redirect),
+            ("forward-auth", ListenMode::ForwardAuth(Asker::Subrequest)),
         ],
     );
+    let mode = asked_by(section, mode);
     if mode == Some(ListenMode::Tls) && !has_tls {
         section.conflict("mode", "needs server.tls.certificate and server.tls.key");
     }
@@ -153,6 +158,39 @@ fn read_listener(
         proxy_protocol,
         socket_mode,
     })
+}
+
+/// Who asks, where somebody does: each makes something else of an answer.
+fn asked_by(section: &mut Section<'_>, mode: Option<ListenMode>) -> Option<ListenMode> {
+    let asker = section.optional_one_of(
+        "asked_by",
+        &[
+            ("nginx", Asker::Subrequest),
+            ("haproxy", Asker::Subrequest),
+            ("apache", Asker::Subrequest),
+            ("traefik", Asker::Traefik),
+            ("caddy", Asker::Caddy),
+            ("envoy", Asker::Envoy),
+        ],
+    );
+    match (mode, asker) {
+        (Some(ListenMode::ForwardAuth(_)), Some(asker)) => Some(ListenMode::ForwardAuth(asker)),
+        (Some(ListenMode::ForwardAuth(_)), None) => {
+            section.conflict(
+                "asked_by",
+                "is needed where mode is \"forward-auth\": which proxy asks there?",
+            );
+            mode
+        }
+        (_, Some(_)) => {
+            section.conflict(
+                "asked_by",
+                "is for listeners whose mode is \"forward-auth\"",
+            );
+            mode
+        }
+        (_, None) => mode,
+    }
 }
 
 fn address(text: &str, base: &Path) -> Result<ListenAddress, Reason> {

@@ -10,7 +10,7 @@ use listenfd::ListenFd;
 use super::GatewayError;
 use crate::certificates::Certificates;
 use crate::config::{ListenAddress, ListenMode, ProxyPeer, PublicListener};
-use crate::proxy::listener::{Balancers, Bound, Entrance, PublicSocket, Security};
+use crate::proxy::listener::{Balancers, Bound, Entrance, PublicSocket, Purpose, Security};
 use crate::socket_file::SocketFile;
 
 /// All sockets of a gateway.
@@ -149,15 +149,22 @@ fn entrance(listener: &PublicListener, certificates: Option<&Certificates>) -> E
         }
     }
     let security = match (listener.mode, certificates) {
-        (ListenMode::Plain, _) => Security::Plain,
-        (ListenMode::Redirect, _) => Security::Redirect,
+        (ListenMode::Plain | ListenMode::Redirect | ListenMode::ForwardAuth(_), _) => {
+            Security::Plain
+        }
         (ListenMode::Tls, certificates) => {
             let certificates = certificates.expect("the configuration has certificates for it");
             Security::Tls(certificates.clone())
         }
     };
+    let purpose = match listener.mode {
+        ListenMode::Plain | ListenMode::Tls => Purpose::Proxy,
+        ListenMode::Redirect => Purpose::Redirect,
+        ListenMode::ForwardAuth(asker) => Purpose::ForwardAuth(asker),
+    };
     Entrance {
         security,
+        purpose,
         http2: listener.http2,
         balancers,
     }

@@ -270,7 +270,10 @@ impl Proxy {
         }
         let presented = self.teller.cookies.read(received.headers());
         match self.by_access(&presented, now).await? {
-            Standing::Nobody if self.settings.refresh_in_line && !presented.refresh.is_empty() => {}
+            Standing::Nobody
+                if self.settings.refresh_in_line
+                    && received.may_renew()
+                    && !presented.refresh.is_empty() => {}
             standing => return Ok(standing),
         }
         match self.one_refresh_token(&presented.refresh, now).await? {
@@ -514,6 +517,10 @@ pub fn is_websocket_handshake(received: &Received) -> bool {
         return true;
     }
     let headers = received.headers();
+    if received.connection.asker().is_some() {
+        // The proxy that asks keeps back what is between it and its client; this it passes on.
+        return headers.contains_key(http::header::SEC_WEBSOCKET_KEY);
+    }
     let lists = |name, token| {
         headers
             .get_all(name)

@@ -101,6 +101,16 @@ impl HeaderRules {
         UpstreamHeaders(headers)
     }
 
+    /// Who the caller is, under the names that the operator chose.
+    pub fn identity_headers(&self) -> impl Iterator<Item = &HeaderName> {
+        std::iter::once(&self.user_header).chain(&self.assertion_header)
+    }
+
+    /// Whether a name among them is that of such a header, or is folded into it by some framework.
+    pub fn name_identity(&self, headers: &HeaderMap) -> bool {
+        headers.keys().any(|name| self.is_identity(name.as_str()))
+    }
+
     /// Makes the headers of the upstream's answer fit for the client.
     pub fn client(&self, headers: &mut HeaderMap) {
         remove_all(headers, |name| {

@@ -22,6 +22,7 @@ mod bearer;
 mod cors;
 mod forgery;
 mod forward;
+mod forward_auth;
 mod framing;
 mod headers;
 mod http2;
@@ -49,7 +50,7 @@ use http::header::{
     CACHE_CONTROL, CONNECTION, HeaderMap, SEC_WEBSOCKET_ACCEPT, SET_COOKIE,
     STRICT_TRANSPORT_SECURITY, UPGRADE,
 };
-use http::{HeaderValue, Request, StatusCode};
+use http::{HeaderValue, Method, Request, StatusCode};
 use hyper::body::{Body, Incoming};
 use hyper_util::rt::TokioIo;
 use tokio::sync::mpsc;
@@ -60,6 +61,7 @@ use tracing::{debug, error, warn};
 pub use authenticate::{Caller, Identity, VerifiedTokens};
 pub use background::Background;
 pub use bearer::Bearer;
+pub use forward_auth::Asker;
 pub use headers::HeaderRules;
 pub use logout::clear_site_data;
 pub use origin::{Origins, OwnOrigin};
@@ -75,7 +77,7 @@ use reply::{Tie, permanent_redirect_reply};
 use authenticate::News;
 use forward::{Answered, ClientSide};
 use headers::{NO_STORE, protect_from_caches};
-use listener::ConnectionInfo;
+use listener::{ConnectionInfo, Purpose};
 use receive::{Received, receive};
 use record::Record;
 use rejection::{Malformed, Unproven};
@@ -186,6 +188,7 @@ impl Proxy {
         let mut seen = Seen::default();
         let page = self.allowed_page(request.headers());
         let (client, secure) = (connection.client, connection.secure);
+        let asker = connection.asker();
         let told = self.answer(request, connection, &mut seen).await;
         let (mut told, reason) = match told {
             Ok(told) => (told, None),
@@ -203,6 +206,9 @@ impl Proxy {
             let headers = told.reply.headers_mut();
             headers.insert(STRICT_TRANSPORT_SECURITY, hsts.clone());
         }
+        if asker == Some(Asker::Subrequest) {
+            told.reply = forward_auth::yes_or_no(told.reply);
+        }
         let elapsed = self.clock.boot().since(started);
         let route = seen
             .policy
@@ -217,7 +223,7 @@ impl Proxy {
         let record = Record {
             clock: self.clock.clone(),
             started,
-            method,
+            method: seen.asked.unwrap_or(method),
             path: seen.path,
             policy: seen.policy,
             status: told.reply.status().as_u16(),
@@ -238,10 +244,19 @@ impl Proxy {
         connection: Rc<ConnectionInfo>,
         seen: &mut Seen,
     ) -> Result<Told, Rejection> {
+        let asker = connection.asker();
+        let request = match asker {
+            None => request,
+            Some(asker) => {
+                let request = forward_auth::asked_about(request, asker)?;
+                seen.asked = Some(request.method().clone());
+                request
+            }
+        };
         let mut received = receive(request, connection, self.settings.header_count)?;
         received.bearer = self.bearer(received.headers());
         seen.path = Some(received.path.clone());
-        if received.connection.redirects {
+        if received.connection.purpose == Purpose::Redirect {
             return Ok(Told::own(self.to_public_url(&received), Outcome::Own));
         }
         let policy = Arc::clone(
@@ -251,6 +266,9 @@ impl Proxy {
         );
         seen.policy = Some(Arc::clone(&policy));
         seen.transport = Transport::of(&received);
+        if let Some(asker) = asker {
+            return self.judge(received, &policy, asker).await;
+        }
         if let Some(preflight) = self.preflight(&received, &policy) {
             return Ok(Told::own(preflight, Outcome::Own));
         }
@@ -543,6 +561,8 @@ impl Proxy {
 #[derive(Default)]
 struct Seen {
     path: Option<CanonicalPath>,
+    /// The method of a request that another proxy asks about.
+    asked: Option<Method>,
     policy: Option<Arc<Policy>>,
     /// How the client holds its tokens.
     transport: Transport,

@@ -8,9 +8,10 @@ use http::{HeaderValue, Method, Request, Uri, Version};
 use hyper::body::Incoming;
 
 use super::bearer::Bearer;
-use super::http2;
+use super::forward_auth::Asker;
 use super::listener::ConnectionInfo;
 use super::rejection::{Malformed, Rejection};
+use super::{forward_auth, http2};
 use crate::route::CanonicalPath;
 use crate::session::Device;
 
@@ -46,6 +47,11 @@ impl Received {
         self.request.method()
     }
 
+    /// Its client can be told of new tokens.
+    pub fn may_renew(&self) -> bool {
+        self.connection.asker() != Some(Asker::Subrequest)
+    }
+
     /// As shown to people.
     pub fn device(&self) -> Device {
         let agent = self
@@ -78,11 +84,14 @@ pub fn receive(
         return Err(Rejection::Misdirected);
     }
     let path = CanonicalPath::parse_uri(request.uri())?;
+    let told = connection
+        .asker()
+        .and_then(|_| forward_auth::client_of(request.headers()));
     Ok(Received {
+        client: told.unwrap_or(connection.client),
         request,
         path,
         host,
-        client: connection.client,
         connection,
         bearer: None,
     })

@@ -35,6 +35,10 @@ pub enum Rejection {
     },
     #[error("request comes from another site")]
     CrossSite,
+    #[error(
+        "the path is the gateway's own, or a preflight or WebSocket that its rule does not let pass: the proxy has to send it here instead of asking"
+    )]
+    NotAskable,
     /// Of the user's own; whether it is somebody else's is nobody's business.
     #[error("user has no such session")]
     NoSuchSession,
@@ -87,6 +91,14 @@ pub enum Malformed {
     Framing,
     #[error("WebSocket over HTTP/2 is not of the form of RFC 8441")]
     ExtendedConnect,
+    #[error("question of another proxy does not say method and target, each once")]
+    Question,
+    #[error("path is not in its canonical form, and the proxy that asks would forward it as it is")]
+    NotCanonical,
+    #[error(
+        "client says who it is in the identity header, and the proxy that asks would forward that"
+    )]
+    Identity,
     #[error("Host is missing, repeated, malformed, or not that of the request target")]
     Host,
 }
@@ -114,7 +126,7 @@ impl Rejection {
             Self::MethodNotAllowed { .. } => StatusCode::METHOD_NOT_ALLOWED,
             Self::Unauthenticated { login: Some(_), .. } => StatusCode::SEE_OTHER,
             Self::Unauthenticated { login: None, .. } => StatusCode::UNAUTHORIZED,
-            Self::CrossSite | Self::UserDisabled => StatusCode::FORBIDDEN,
+            Self::CrossSite | Self::UserDisabled | Self::NotAskable => StatusCode::FORBIDDEN,
             Self::NoSuchSession => StatusCode::NOT_FOUND,
             Self::TooManyRefreshes => StatusCode::TOO_MANY_REQUESTS,
             Self::StoreUnavailable(_) | Self::LogoutNotWritten(_) => {
@@ -153,6 +165,7 @@ impl Rejection {
                 ..
             } => "token theft detected".into(),
             Self::CrossSite => "cross-site request refused".into(),
+            Self::NotAskable => "this path is for the gateway itself".into(),
             Self::NoSuchSession => "no such session".into(),
             Self::TooManyRefreshes => "too many refreshes".into(),
             Self::StoreUnavailable(_) => "sessions cannot be checked now".into(),
@@ -201,6 +214,7 @@ impl Rejection {
                 why: Unproven::CrossSite,
                 ..
             } => "cross_site",
+            Self::NotAskable => "not_askable",
             Self::TooManyRefreshes => "too_many_refreshes",
             Self::StoreUnavailable(_) => "store_unavailable",
             Self::LogoutNotWritten(_) => "logout_not_written",
@@ -277,6 +291,7 @@ pub const REASONS: &[&str] = &[
     "cross_site",
     "anti_csrf",
     "no_such_session",
+    "not_askable",
     "too_many_refreshes",
     "store_unavailable",
     "logout_not_written",

@@ -11,7 +11,8 @@ use crate::NOWHERE;
 #[test]
 fn every_file_loads() {
     let mut names = Vec::new();
-    for entry in fs::read_dir(folder()).unwrap() {
+    let forward_auth = fs::read_dir(folder().join("forward-auth")).unwrap();
+    for entry in fs::read_dir(folder()).unwrap().chain(forward_auth) {
         let path = entry.unwrap().path();
         if path.extension().is_none_or(|extension| extension != "toml") {
             continue;

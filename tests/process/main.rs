@@ -10,6 +10,7 @@ mod bodies;
 mod commands;
 mod ending;
 mod floods;
+mod forward_auth;
 mod http2;
 mod killed;
 mod limits;

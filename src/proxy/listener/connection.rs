@@ -13,6 +13,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
+use super::super::forward_auth::Asker;
 use super::super::framing::StrictRequests;
 use super::super::patience::{Phase, TimedHeads};
 use super::super::reply::Underway;
@@ -32,9 +33,18 @@ pub struct ConnectionInfo {
     pub secure: bool,
     /// Which hosts it is for, if the client asked for one in its handshake.
     pub asked_for: Option<AskedFor>,
-    /// Every answer sends the client to the public URL.
-    pub redirects: bool,
+    pub purpose: Purpose,
     pub activity: Activity,
+}
+
+/// What a listener is there for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    Proxy,
+    /// Every answer sends the client to the public URL.
+    Redirect,
+    /// Another proxy asks whether requests may pass.
+    ForwardAuth(Asker),
 }
 
 /// The host of a TLS handshake, and what it was answered with.
@@ -45,6 +55,14 @@ pub struct AskedFor {
 }
 
 impl ConnectionInfo {
+    /// Who asks on it, if it is for questions.
+    pub fn asker(&self) -> Option<Asker> {
+        match self.purpose {
+            Purpose::ForwardAuth(asker) => Some(asker),
+            Purpose::Proxy | Purpose::Redirect => None,
+        }
+    }
+
     /// Whether a request for this host belongs on the connection (RFC 9110 section 7.4).
     pub fn is_for(&self, host: &HeaderValue) -> bool {
         self.asked_for.as_ref().is_none_or(|asked| {

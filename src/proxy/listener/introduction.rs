@@ -15,7 +15,7 @@ use tokio_rustls::TlsAcceptor;
 
 use super::super::ClientAddr;
 use super::activity::Activity;
-use super::connection::{AskedFor, ConnectionInfo};
+use super::connection::{AskedFor, ConnectionInfo, Purpose};
 use super::places::{AddressPlace, ConnectionsByAddress, HandshakePlace};
 use super::proxy_protocol::{self, Header, MAX_HEADER, Source};
 use super::socket::Peer;
@@ -26,6 +26,7 @@ use crate::certificates::Certificates;
 #[derive(Clone, Debug)]
 pub struct Entrance {
     pub security: Security,
+    pub purpose: Purpose,
     /// HTTP/2 is spoken too: over TLS if the client asks for it, without TLS if it begins with it (RFC 9113 section 3.3).
     pub http2: bool,
     /// Whose connections begin with a PROXY header.
@@ -37,8 +38,6 @@ pub struct Entrance {
 pub enum Security {
     Plain,
     Tls(Certificates),
-    /// Plain, and every answer sends the client to the public URL.
-    Redirect,
 }
 
 /// Who may say where a connection comes from.
@@ -196,7 +195,7 @@ impl Entrance {
             client,
             secure: false,
             asked_for: None,
-            redirects: matches!(self.security, Security::Redirect),
+            purpose: self.purpose,
             activity: Activity::default(),
         }
     }

@@ -29,7 +29,7 @@ use tokio_util::task::TaskTracker;
 use tracing::{debug, warn};
 
 pub use activity::Running;
-pub use connection::ConnectionInfo;
+pub use connection::{ConnectionInfo, Purpose};
 pub use introduction::{Balancers, Entrance, Security};
 pub use places::ConnectionsByAddress;
 pub use socket::Bound;
