@@ -19,15 +19,22 @@ use crate::store::{SessionStore, StoreLocation};
 /// Which store, and how to answer.
 #[derive(Debug, Args)]
 pub struct DeskArgs {
+    #[command(flatten)]
+    place: PlaceArgs,
+    /// Print JSON, one object per line.
+    #[arg(long, global = true)]
+    json: bool,
+}
+
+/// Where the store is.
+#[derive(Debug, Args)]
+pub struct PlaceArgs {
     /// The configuration file of the gateway.
     #[arg(long, global = true)]
     config: Option<PathBuf>,
     /// The gateway's store, if it runs without a file [default: sqlite:portcullis.db].
     #[arg(long, global = true, conflicts_with = "config")]
     store: Option<String>,
-    /// Print JSON, one object per line.
-    #[arg(long, global = true)]
-    json: bool,
 }
 
 /// Serves one command.
@@ -44,7 +51,7 @@ impl DeskArgs {
         self,
         command: impl AsyncFnOnce(&Desk) -> anyhow::Result<Exit>,
     ) -> anyhow::Result<Exit> {
-        let config = match load(self.config, self.store) {
+        let config = match self.place.load() {
             Ok(config) => config,
             Err(errors) => return Ok(refuse(&errors)),
         };
@@ -75,17 +82,19 @@ impl DeskArgs {
     }
 }
 
-fn load(config: Option<PathBuf>, store: Option<String>) -> Result<Config, ConfigErrors> {
-    match config {
-        Some(path) => Config::load(&path, std::env::vars_os()),
-        None => {
-            // No request is forwarded from here: the upstream is a formality.
-            let flags = QuickFlags {
-                upstream: Some("http://127.0.0.1:1".into()),
-                store,
-                ..QuickFlags::default()
-            };
-            Config::from_flags(&flags, std::env::vars_os())
+impl PlaceArgs {
+    pub fn load(self) -> Result<Config, ConfigErrors> {
+        match self.config {
+            Some(path) => Config::load(&path, std::env::vars_os()),
+            None => {
+                // No request is forwarded from here: the upstream is a formality.
+                let flags = QuickFlags {
+                    upstream: Some("http://127.0.0.1:1".into()),
+                    store: self.store,
+                    ..QuickFlags::default()
+                };
+                Config::from_flags(&flags, std::env::vars_os())
+            }
         }
     }
 }

@@ -6,6 +6,7 @@ mod desk;
 mod fleet;
 mod health;
 mod keys;
+mod migrate;
 mod serve;
 mod sessions;
 
@@ -37,6 +38,8 @@ enum Command {
         #[arg(long)]
         config: PathBuf,
     },
+    /// Bring the tables of the store up to date, as the gateway does when it starts.
+    Migrate(migrate::MigrateArgs),
     /// Look at sessions, end them, open one.
     Sessions(sessions::SessionsArgs),
     /// Look at signing keys, replace them, revoke one.
@@ -108,6 +111,7 @@ impl Cli {
             Command::Serve(args) => serve::run(args),
             Command::Demo(args) => demo::run(&args),
             Command::Check { config } => Ok(check::run(&config)),
+            Command::Migrate(args) => migrate::run(args),
             Command::Sessions(args) => sessions::run(args),
             Command::Keys(args) => keys::run(args),
             Command::Fleet(args) => fleet::run(args),

@@ -17,7 +17,7 @@ use tracing::{error, info, warn};
 
 use super::owed::Batch;
 use super::protocol::{self, Learnt};
-use super::{OnLapse, Revocations};
+use super::{OnLapse, Revocations, Shared};
 use crate::causes::Causes;
 use crate::clock::BootTime;
 use crate::keys::KeysError;
@@ -109,7 +109,7 @@ impl<'a> Feed<'a> {
     }
 
     async fn run(&mut self) {
-        let settings = self.revocations.shared.settings;
+        let wake_up = self.revocations.shared.store.wake_up();
         loop {
             match self.turn().await {
                 Ok(()) => self.recovered(),
@@ -119,11 +119,25 @@ impl<'a> Feed<'a> {
             if self.is_unconfirmed() && !self.failing {
                 continue;
             }
+            let pause = self.until_next_look(wake_up.is_listening());
             tokio::select! {
                 () = self.revocations.shared.wake.notified() => {}
-                () = sleep(jittered(settings.poll)) => {}
+                () = wake_up.heard() => {}
+                () = sleep(jittered(pause)) => {}
             }
         }
+    }
+
+    /// One whom the database wakes looks seldom, but renews in time.
+    fn until_next_look(&self, is_listening: bool) -> Duration {
+        let Shared {
+            settings, clock, ..
+        } = &*self.revocations.shared;
+        if !is_listening {
+            return settings.poll;
+        }
+        let renewal = (self.renewed_at + settings.lease / 3).since(clock.boot());
+        renewal.min(POLL_OF_A_LISTENER).max(settings.poll)
     }
 
     /// A full round if one is due, else a look at the log. What was applied is confirmed at once, but by one write per
@@ -373,6 +387,9 @@ impl<'a> Feed<'a> {
 
 /// The least time between two confirmations, so that a storm of revocations costs no storm of writes.
 const CONFIRM_EVERY: Duration = Duration::from_millis(10);
+
+/// Of a replica that the database wakes: this finds what was told while nobody heard it.
+const POLL_OF_A_LISTENER: Duration = Duration::from_secs(1);
 
 /// Up to a tenth more, so that replicas that started together do not poll together.
 fn jittered(poll: Duration) -> Duration {

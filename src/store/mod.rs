@@ -17,25 +17,34 @@
 
 mod error;
 mod location;
+mod migrations;
 mod mysql;
+mod pool;
+mod postgres;
 mod records;
 mod rows;
 mod sqlite;
+mod wake_up;
 
 use std::time::Duration;
 
 pub use error::{Outage, StoreError};
 pub use location::{ServerUrl, StoreLocation};
+pub use migrations::PendingMigration;
 pub use records::{
     ClaimsChange, Ended, FoundKey, KeyRevocation, Liveness, LogEntry, LogRead, LoggedReason, Mark,
     OpenOutcome, ReplicaId, ReplicaRow, Revocation, RevocationReason, Rotation, Sequence, Shown,
     TokenUse,
 };
 
+pub use wake_up::WakeUp;
+
 use crate::clock::Timestamp;
 use crate::identity::UserId;
 use crate::session::{KeyId, SealedKey, Session, SessionHandle, StoredKey};
 use mysql::MySqlStore;
+use pool::bounded;
+use postgres::PostgresStore;
 use sqlite::SqliteStore;
 
 /// How much longer than its access tokens a revocation (or an idle session's row) is kept: the clocks of two replicas may
@@ -52,6 +61,7 @@ pub const LOGIN_BOUND: Duration = Duration::from_hours(24);
 #[derive(Clone, Debug)]
 pub enum SessionStore {
     Sqlite(SqliteStore),
+    Postgres(PostgresStore),
     Mysql(MySqlStore),
 }
 
@@ -68,10 +78,28 @@ impl SessionStore {
     pub async fn open_at(location: &StoreLocation) -> Result<Self, StoreError> {
         match location {
             StoreLocation::Sqlite(path) => SqliteStore::open(path).await.map(Self::Sqlite),
+            StoreLocation::Postgres(url) => PostgresStore::open(url).await.map(Self::Postgres),
             StoreLocation::Mysql(url) => MySqlStore::open(url).await.map(Self::Mysql),
-            StoreLocation::Postgres(_) => Err(StoreError::Url {
-                expected: "\"sqlite:FILE\"".into(),
-            }),
+        }
+    }
+
+    /// What opening the store would change in its tables; changes nothing.
+    pub async fn pending_migrations(
+        location: &StoreLocation,
+    ) -> Result<Vec<PendingMigration>, StoreError> {
+        match location {
+            StoreLocation::Sqlite(path) => SqliteStore::pending(path).await,
+            StoreLocation::Postgres(url) => PostgresStore::pending(url).await,
+            StoreLocation::Mysql(url) => MySqlStore::pending(url).await,
+        }
+    }
+
+    /// Brings the tables up to date and says what that took: nothing, if another process was faster.
+    pub async fn migrate(location: &StoreLocation) -> Result<Vec<PendingMigration>, StoreError> {
+        match location {
+            StoreLocation::Sqlite(path) => SqliteStore::migrate(path).await,
+            StoreLocation::Postgres(url) => PostgresStore::migrate(url).await,
+            StoreLocation::Mysql(url) => MySqlStore::migrate(url).await,
         }
     }
 
@@ -79,7 +107,16 @@ impl SessionStore {
     pub async fn close(&self) {
         match self {
             Self::Sqlite(store) => store.close().await,
+            Self::Postgres(store) => store.close().await,
             Self::Mysql(store) => store.close().await,
+        }
+    }
+
+    /// How to hear that the log may have news, beside reading it now and then.
+    pub fn wake_up(&self) -> WakeUp {
+        match self {
+            Self::Sqlite(_) | Self::Mysql(_) => WakeUp::Never,
+            Self::Postgres(store) => WakeUp::Listener(store.listener()),
         }
     }
 
@@ -97,6 +134,7 @@ impl SessionStore {
     ) -> Result<OpenOutcome, StoreError> {
         match self {
             Self::Sqlite(store) => store.open_session(new, known, replaces).await,
+            Self::Postgres(store) => bounded(store.open_session(new, known, replaces)).await,
             Self::Mysql(store) => store.open_session(new, known, replaces).await,
         }
     }
@@ -105,6 +143,7 @@ impl SessionStore {
     pub async fn session(&self, handle: SessionHandle) -> Result<Option<Session>, StoreError> {
         match self {
             Self::Sqlite(store) => store.session(handle).await,
+            Self::Postgres(store) => bounded(store.session(handle)).await,
             Self::Mysql(store) => store.session(handle).await,
         }
     }
@@ -119,6 +158,7 @@ impl SessionStore {
     ) -> Result<Liveness, StoreError> {
         match self {
             Self::Sqlite(store) => store.liveness(handle, shown, now).await,
+            Self::Postgres(store) => bounded(store.liveness(handle, shown, now)).await,
             Self::Mysql(store) => store.liveness(handle, shown, now).await,
         }
     }
@@ -128,6 +168,7 @@ impl SessionStore {
     pub async fn rotate(&self, rotation: &Rotation) -> Result<bool, StoreError> {
         match self {
             Self::Sqlite(store) => store.rotate(rotation).await,
+            Self::Postgres(store) => bounded(store.rotate(rotation)).await,
             Self::Mysql(store) => store.rotate(rotation).await,
         }
     }
@@ -147,6 +188,9 @@ impl SessionStore {
                     .extend(handle, claims_version, access_expires_at, now)
                     .await
             }
+            Self::Postgres(store) => {
+                bounded(store.extend(handle, claims_version, access_expires_at, now)).await
+            }
             Self::Mysql(store) => {
                 store
                     .extend(handle, claims_version, access_expires_at, now)
@@ -159,6 +203,7 @@ impl SessionStore {
     pub async fn note_use(&self, uses: &[TokenUse]) -> Result<(), StoreError> {
         match self {
             Self::Sqlite(store) => store.note_use(uses).await,
+            Self::Postgres(store) => bounded(store.note_use(uses)).await,
             Self::Mysql(store) => store.note_use(uses).await,
         }
     }
@@ -172,6 +217,7 @@ impl SessionStore {
     ) -> Result<Vec<Session>, StoreError> {
         match self {
             Self::Sqlite(store) => store.sessions_of_user(user, after, limit).await,
+            Self::Postgres(store) => bounded(store.sessions_of_user(user, after, limit)).await,
             Self::Mysql(store) => store.sessions_of_user(user, after, limit).await,
         }
     }
@@ -184,6 +230,7 @@ impl SessionStore {
     ) -> Result<Vec<Session>, StoreError> {
         match self {
             Self::Sqlite(store) => store.all_sessions(after, limit).await,
+            Self::Postgres(store) => bounded(store.all_sessions(after, limit)).await,
             Self::Mysql(store) => store.all_sessions(after, limit).await,
         }
     }
@@ -196,6 +243,7 @@ impl SessionStore {
     ) -> Result<bool, StoreError> {
         match self {
             Self::Sqlite(store) => store.replace_data(handle, data).await,
+            Self::Postgres(store) => bounded(store.replace_data(handle, data)).await,
             Self::Mysql(store) => store.replace_data(handle, data).await,
         }
     }
@@ -209,6 +257,7 @@ impl SessionStore {
     ) -> Result<Option<ClaimsChange>, StoreError> {
         match self {
             Self::Sqlite(store) => store.replace_claims(handle, claims, now).await,
+            Self::Postgres(store) => bounded(store.replace_claims(handle, claims, now)).await,
             Self::Mysql(store) => store.replace_claims(handle, claims, now).await,
         }
     }
@@ -218,6 +267,7 @@ impl SessionStore {
     pub async fn remove_expired(&self, now: Timestamp, limit: u32) -> Result<u64, StoreError> {
         match self {
             Self::Sqlite(store) => store.remove_expired(now, limit).await,
+            Self::Postgres(store) => bounded(store.remove_expired(now, limit)).await,
             Self::Mysql(store) => store.remove_expired(now, limit).await,
         }
     }
@@ -234,6 +284,7 @@ impl SessionStore {
     ) -> Result<Revocation, StoreError> {
         match self {
             Self::Sqlite(store) => store.revoke(handles, reason, now).await,
+            Self::Postgres(store) => bounded(store.revoke(handles, reason, now)).await,
             Self::Mysql(store) => store.revoke(handles, reason, now).await,
         }
     }
@@ -247,6 +298,7 @@ impl SessionStore {
     ) -> Result<Revocation, StoreError> {
         match self {
             Self::Sqlite(store) => store.revoke_user(user, reason, now).await,
+            Self::Postgres(store) => bounded(store.revoke_user(user, reason, now)).await,
             Self::Mysql(store) => store.revoke_user(user, reason, now).await,
         }
     }
@@ -261,6 +313,7 @@ impl SessionStore {
     ) -> Result<Revocation, StoreError> {
         match self {
             Self::Sqlite(store) => store.disable_user(user, reason, now).await,
+            Self::Postgres(store) => bounded(store.disable_user(user, reason, now)).await,
             Self::Mysql(store) => store.disable_user(user, reason, now).await,
         }
     }
@@ -269,6 +322,7 @@ impl SessionStore {
     pub async fn enable_user(&self, user: &UserId) -> Result<bool, StoreError> {
         match self {
             Self::Sqlite(store) => store.enable_user(user).await,
+            Self::Postgres(store) => bounded(store.enable_user(user)).await,
             Self::Mysql(store) => store.enable_user(user).await,
         }
     }
@@ -277,6 +331,7 @@ impl SessionStore {
     pub async fn user_disabled(&self, user: &UserId) -> Result<Option<Timestamp>, StoreError> {
         match self {
             Self::Sqlite(store) => store.user_disabled(user).await,
+            Self::Postgres(store) => bounded(store.user_disabled(user)).await,
             Self::Mysql(store) => store.user_disabled(user).await,
         }
     }
@@ -285,6 +340,7 @@ impl SessionStore {
     pub async fn head(&self) -> Result<Sequence, StoreError> {
         match self {
             Self::Sqlite(store) => store.head().await,
+            Self::Postgres(store) => bounded(store.head()).await,
             Self::Mysql(store) => store.head().await,
         }
     }
@@ -298,6 +354,7 @@ impl SessionStore {
     ) -> Result<(), StoreError> {
         match self {
             Self::Sqlite(store) => store.renew_replica(id, applied, lease).await,
+            Self::Postgres(store) => bounded(store.renew_replica(id, applied, lease)).await,
             Self::Mysql(store) => store.renew_replica(id, applied, lease).await,
         }
     }
@@ -306,6 +363,7 @@ impl SessionStore {
     pub async fn read_log(&self, applied: Sequence) -> Result<LogRead, StoreError> {
         match self {
             Self::Sqlite(store) => store.read_log(applied).await,
+            Self::Postgres(store) => bounded(store.read_log(applied)).await,
             Self::Mysql(store) => store.read_log(applied).await,
         }
     }
@@ -314,6 +372,7 @@ impl SessionStore {
     pub async fn log_page(&self, after: Sequence, limit: u32) -> Result<Vec<LogEntry>, StoreError> {
         match self {
             Self::Sqlite(store) => store.log_page(after, limit).await,
+            Self::Postgres(store) => bounded(store.log_page(after, limit)).await,
             Self::Mysql(store) => store.log_page(after, limit).await,
         }
     }
@@ -322,6 +381,7 @@ impl SessionStore {
     pub async fn replicas(&self) -> Result<Vec<ReplicaRow>, StoreError> {
         match self {
             Self::Sqlite(store) => store.replicas().await,
+            Self::Postgres(store) => bounded(store.replicas()).await,
             Self::Mysql(store) => store.replicas().await,
         }
     }
@@ -334,6 +394,7 @@ impl SessionStore {
     ) -> Result<bool, StoreError> {
         match self {
             Self::Sqlite(store) => store.remove_replica(id, beat).await,
+            Self::Postgres(store) => bounded(store.remove_replica(id, beat)).await,
             Self::Mysql(store) => store.remove_replica(id, beat).await,
         }
     }
@@ -343,6 +404,7 @@ impl SessionStore {
     pub async fn prune_log(&self, now: Timestamp) -> Result<u64, StoreError> {
         match self {
             Self::Sqlite(store) => store.prune_log(now).await,
+            Self::Postgres(store) => bounded(store.prune_log(now)).await,
             Self::Mysql(store) => store.prune_log(now).await,
         }
     }
@@ -353,6 +415,7 @@ impl SessionStore {
     pub async fn master_key_fingerprint(&self) -> Result<Option<[u8; 16]>, StoreError> {
         match self {
             Self::Sqlite(store) => store.master_key_fingerprint().await,
+            Self::Postgres(store) => bounded(store.master_key_fingerprint()).await,
             Self::Mysql(store) => store.master_key_fingerprint().await,
         }
     }
@@ -366,6 +429,7 @@ impl SessionStore {
     ) -> Result<(), StoreError> {
         match self {
             Self::Sqlite(store) => store.initialise_keys(fingerprint, key).await,
+            Self::Postgres(store) => bounded(store.initialise_keys(fingerprint, key)).await,
             Self::Mysql(store) => store.initialise_keys(fingerprint, key).await,
         }
     }
@@ -374,6 +438,7 @@ impl SessionStore {
     pub async fn signing_keys(&self) -> Result<Vec<StoredKey>, StoreError> {
         match self {
             Self::Sqlite(store) => store.signing_keys().await,
+            Self::Postgres(store) => bounded(store.signing_keys()).await,
             Self::Mysql(store) => store.signing_keys().await,
         }
     }
@@ -388,6 +453,7 @@ impl SessionStore {
     ) -> Result<Option<Sequence>, StoreError> {
         match self {
             Self::Sqlite(store) => store.publish_key(successor, signing, now).await,
+            Self::Postgres(store) => bounded(store.publish_key(successor, signing, now)).await,
             Self::Mysql(store) => store.publish_key(successor, signing, now).await,
         }
     }
@@ -402,6 +468,7 @@ impl SessionStore {
     ) -> Result<Option<Sequence>, StoreError> {
         match self {
             Self::Sqlite(store) => store.promote_key(id, verifies_until, now).await,
+            Self::Postgres(store) => bounded(store.promote_key(id, verifies_until, now)).await,
             Self::Mysql(store) => store.promote_key(id, verifies_until, now).await,
         }
     }
@@ -416,6 +483,7 @@ impl SessionStore {
     ) -> Result<KeyRevocation, StoreError> {
         match self {
             Self::Sqlite(store) => store.revoke_key(id, substitute, now).await,
+            Self::Postgres(store) => bounded(store.revoke_key(id, substitute, now)).await,
             Self::Mysql(store) => store.revoke_key(id, substitute, now).await,
         }
     }
@@ -424,6 +492,7 @@ impl SessionStore {
     pub async fn remove_retired_keys(&self, now: Timestamp) -> Result<u64, StoreError> {
         match self {
             Self::Sqlite(store) => store.remove_retired_keys(now).await,
+            Self::Postgres(store) => bounded(store.remove_retired_keys(now)).await,
             Self::Mysql(store) => store.remove_retired_keys(now).await,
         }
     }

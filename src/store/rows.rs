@@ -208,12 +208,16 @@ fn entry(row: &Row<'_>) -> Result<LogEntry, StoreError> {
 
 /// Of the head's only row.
 pub(super) fn head(row: Option<&impl Columns>) -> Result<Sequence, StoreError> {
-    let row = row.ok_or_else(|| StoreError::Corrupt {
+    let row = row.ok_or_else(missing_head)?;
+    Row::new(row, "revocation_head", "sequence").sequence("sequence")
+}
+
+pub(super) fn missing_head() -> StoreError {
+    StoreError::Corrupt {
         table: "revocation_head",
         column: "sequence",
         key: "1".to_owned(),
-    })?;
-    Row::new(row, "revocation_head", "sequence").sequence("sequence")
+    }
 }
 
 pub(super) fn replica(row: &impl Columns) -> Result<ReplicaRow, StoreError> {

@@ -1,8 +1,8 @@
 //! The contract of the session store: one suite, run on every database, and what is particular to each.
 //!
 //! A test of the suite is a function over a [`SessionStore`](portcullis::store::SessionStore), or over two that are open on
-//! the same database as two processes would be. It is listed below once and runs as `on_sqlite::<its name>` and
-//! `on_mysql::<its name>`.
+//! the same database as two processes would be. It is listed below once and runs as `on_sqlite::<its name>`,
+//! `on_postgres::<its name>` and `on_mysql::<its name>`.
 
 #![expect(
     clippy::unwrap_used,
@@ -10,10 +10,14 @@
 )]
 
 mod claims;
+mod databases;
 mod full_disk;
 mod keys;
+mod link;
 mod logins;
 mod mysql;
+mod postgres;
+mod postgres_trouble;
 mod pruning;
 mod races;
 mod replicas;
@@ -26,38 +30,34 @@ mod users;
 
 /// Makes a test per database of each function named.
 macro_rules! contract {
-    (one store: { $($one_subject:ident::$one:ident,)* } two stores: { $($two_subject:ident::$two:ident,)* }) => {
-        mod on_sqlite {
+    (one store: $one:tt two stores: $two:tt) => {
+        contract! { on_sqlite, crate::sqlite::File::new(), one store: $one two stores: $two }
+        contract! { on_mysql, crate::mysql::Database::new().await, one store: $one two stores: $two }
+        contract! { on_postgres, crate::postgres::Database::new().await, one store: $one two stores: $two }
+    };
+    (
+        $module:ident, $database:expr,
+        one store: { $($one_subject:ident::$one:ident,)* } two stores: { $($two_subject:ident::$two:ident,)* }
+    ) => {
+        mod $module {
             $(
                 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
                 async fn $one() {
-                    let file = crate::sqlite::File::new();
-                    crate::$one_subject::$one(&file.open().await).await;
-                }
-            )*
-            $(
-                #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-                async fn $two() {
-                    let file = crate::sqlite::File::new();
-                    crate::$two_subject::$two(&file.open().await, &file.open().await).await;
-                }
-            )*
-        }
-
-        mod on_mysql {
-            $(
-                #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-                async fn $one() {
-                    let database = crate::mysql::Database::new().await;
-                    crate::$one_subject::$one(&database.open().await).await;
+                    let database = $database;
+                    let store = database.open().await;
+                    crate::$one_subject::$one(&store).await;
+                    store.close().await;
                     database.remove().await;
                 }
             )*
             $(
                 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
                 async fn $two() {
-                    let database = crate::mysql::Database::new().await;
-                    crate::$two_subject::$two(&database.open().await, &database.open().await).await;
+                    let database = $database;
+                    let (one, other) = (database.open().await, database.open().await);
+                    crate::$two_subject::$two(&one, &other).await;
+                    one.close().await;
+                    other.close().await;
                     database.remove().await;
                 }
             )*

@@ -32,6 +32,8 @@ impl File {
         SessionStore::open(&self.url()).await.unwrap()
     }
 
+    pub async fn remove(self) {}
+
     fn url(&self) -> String {
         format!("sqlite:{}", self.path().display())
     }
@@ -113,7 +115,7 @@ async fn urls_that_name_no_file_are_refused() {
         "sqlite::memory:",
         "sqlite:file:x",
         "sqlite:a\0b",
-        "postgres://localhost/x",
+        "redis://localhost/x",
         "/tmp/x",
     ] {
         let refused = SessionStore::open(url).await;

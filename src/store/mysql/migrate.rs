@@ -14,8 +14,20 @@ use super::connections::connect;
 use super::errors::classify;
 use super::packet::Packet;
 use crate::store::error::{Outage, StoreError};
+use crate::store::migrations::{PendingMigration, not_applied};
 
-pub(super) async fn migrate(options: &MySqlConnectOptions) -> Result<(), StoreError> {
+/// What is not applied; changes nothing.
+pub(super) async fn pending(
+    options: &MySqlConnectOptions,
+) -> Result<Vec<PendingMigration>, StoreError> {
+    let mut connection = connect(options, session).await?;
+    look(&mut connection).await
+}
+
+/// Returns what was applied.
+pub(super) async fn migrate(
+    options: &MySqlConnectOptions,
+) -> Result<Vec<PendingMigration>, StoreError> {
     let mut connection = connect(options, session).await?;
     let migrated = timeout(LIMIT, apply(&mut connection)).await;
     // What is not closed politely is closed by being dropped, and with it goes the lock.
@@ -34,7 +46,7 @@ fn session() -> Packet {
     super::session().sql("; SET SESSION lock_wait_timeout = 30, wait_timeout = 600")
 }
 
-async fn apply(connection: &mut MySqlConnection) -> Result<(), StoreError> {
+async fn apply(connection: &mut MySqlConnection) -> Result<Vec<PendingMigration>, StoreError> {
     // Of this database: a server may have several. Ends with the connection.
     let got: Option<i64> =
         query_scalar("SELECT GET_LOCK(CONCAT('portcullis/', LEFT(SHA2(DATABASE(), 256), 40)), ?)")
@@ -46,6 +58,7 @@ async fn apply(connection: &mut MySqlConnection) -> Result<(), StoreError> {
         return Err(StoreError::Unavailable(Outage::TooSlow(LIMIT)));
     }
     forget_broken_off(connection).await?;
+    let pending = look(connection).await?;
     migrations()
         .run_direct(None, connection, false)
         .await
@@ -60,18 +73,25 @@ async fn apply(connection: &mut MySqlConnection) -> Result<(), StoreError> {
                 }
             }
             other => StoreError::Migration(Box::new(other)),
-        })
+        })?;
+    Ok(pending)
+}
+
+async fn look(connection: &mut MySqlConnection) -> Result<Vec<PendingMigration>, StoreError> {
+    let rows = if is_noted(connection).await? {
+        query("SELECT version, checksum FROM _sqlx_migrations WHERE success")
+            .fetch_all(connection)
+            .await
+            .map_err(classify)?
+    } else {
+        Vec::new()
+    };
+    not_applied(&migrations(), &rows)
 }
 
 /// A migration is noted before it runs, and noted as done after. Whoever has the lock may run one again that was not done.
 async fn forget_broken_off(connection: &mut MySqlConnection) -> Result<(), StoreError> {
-    let noted = query(
-        "SELECT 1 FROM information_schema.tables WHERE table_schema = DATABASE() AND table_name = '_sqlx_migrations'",
-    )
-    .fetch_optional(&mut *connection)
-    .await
-    .map_err(classify)?;
-    if noted.is_none() {
+    if !is_noted(connection).await? {
         return Ok(());
     }
     query("DELETE FROM _sqlx_migrations WHERE success = FALSE")
@@ -79,6 +99,17 @@ async fn forget_broken_off(connection: &mut MySqlConnection) -> Result<(), Store
         .await
         .map_err(classify)?;
     Ok(())
+}
+
+/// Whether there is a table that says what was applied.
+async fn is_noted(connection: &mut MySqlConnection) -> Result<bool, StoreError> {
+    let noted = query(
+        "SELECT 1 FROM information_schema.tables WHERE table_schema = DATABASE() AND table_name = '_sqlx_migrations'",
+    )
+    .fetch_optional(connection)
+    .await
+    .map_err(classify)?;
+    Ok(noted.is_some())
 }
 
 fn migrations() -> Migrator {

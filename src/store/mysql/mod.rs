@@ -23,6 +23,7 @@ use sqlx::{ConnectOptions as _, Row as _};
 
 use super::error::StoreError;
 use super::location::ServerUrl;
+use super::migrations::PendingMigration;
 use super::rows::Columns;
 use connections::Connections;
 use packet::Packet;
@@ -47,6 +48,16 @@ impl MySqlStore {
             sessions: Connections::new(&options, 4, session),
             feed: Connections::new(&options, 3, session),
         })
+    }
+
+    /// What opening would change, without changing it.
+    pub(super) async fn pending(url: &ServerUrl) -> Result<Vec<PendingMigration>, StoreError> {
+        migrate::pending(&options(url)?).await
+    }
+
+    /// Brings the tables up to date, and says what that took.
+    pub(super) async fn migrate(url: &ServerUrl) -> Result<Vec<PendingMigration>, StoreError> {
+        migrate::migrate(&options(url)?).await
     }
 
     pub(super) async fn close(&self) {

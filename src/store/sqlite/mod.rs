@@ -21,9 +21,12 @@ use sqlx::migrate::{MigrateError, Migrator};
 use sqlx::sqlite::{
     SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteRow, SqliteSynchronous,
 };
-use sqlx::{ConnectOptions, Connection, Row as _, Sqlite, SqlitePool, Transaction};
+use sqlx::{
+    ConnectOptions, Connection, Row as _, Sqlite, SqliteConnection, SqlitePool, Transaction, query,
+};
 
 use super::error::{Outage, StoreError};
+use super::migrations::{PendingMigration, not_applied};
 use super::rows::Columns;
 
 /// A SQLite file; cheap to clone.
@@ -35,23 +38,30 @@ pub struct SqliteStore {
 
 impl SqliteStore {
     pub(super) async fn open(path: &Path) -> Result<Self, StoreError> {
-        create_private(path)?;
-        let options = SqliteConnectOptions::new()
-            .filename(path)
-            .busy_timeout(LOCK_WAIT)
-            .foreign_keys(true)
-            .synchronous(SqliteSynchronous::Full)
-            .disable_statement_logging();
-        let write = pool(1)
-            .connect_with(options.clone().journal_mode(SqliteJournalMode::Wal))
-            .await
-            .map_err(classify)?;
+        let write = writer(path).await?;
         migrate(&write).await?;
         let read = pool(READERS)
-            .connect_with(options.pragma("query_only", "on"))
+            .connect_with(options(path).pragma("query_only", "on"))
             .await
             .map_err(classify)?;
         Ok(Self { write, read })
+    }
+
+    /// What opening would change, without changing it, or making a file that is not there.
+    pub(super) async fn pending(path: &Path) -> Result<Vec<PendingMigration>, StoreError> {
+        if !path.exists() {
+            return not_applied::<SqliteRow>(&migrations(), &[]);
+        }
+        let mut connection = options(path).connect().await.map_err(classify)?;
+        pending(&mut connection).await
+    }
+
+    /// Brings the tables up to date, and says what that took.
+    pub(super) async fn migrate(path: &Path) -> Result<Vec<PendingMigration>, StoreError> {
+        let write = writer(path).await?;
+        let applied = migrate(&write).await;
+        write.close().await;
+        applied
     }
 
     pub(super) async fn close(&self) {
@@ -66,6 +76,24 @@ impl SqliteStore {
             .await
             .map_err(classify)
     }
+}
+
+/// All that writes goes through one connection. Makes the file if it is missing.
+async fn writer(path: &Path) -> Result<SqlitePool, StoreError> {
+    create_private(path)?;
+    pool(1)
+        .connect_with(options(path).journal_mode(SqliteJournalMode::Wal))
+        .await
+        .map_err(classify)
+}
+
+fn options(path: &Path) -> SqliteConnectOptions {
+    SqliteConnectOptions::new()
+        .filename(path)
+        .busy_timeout(LOCK_WAIT)
+        .foreign_keys(true)
+        .synchronous(SqliteSynchronous::Full)
+        .disable_statement_logging()
 }
 
 /// For a lock of the file, and likewise for a connection of the pool.
@@ -101,9 +129,10 @@ fn pool(connections: u32) -> SqlitePoolOptions {
         .before_acquire(|connection, _| Box::pin(async { Ok(!connection.is_in_transaction()) }))
 }
 
-/// All in one transaction, so that two processes that start at once do not both apply a migration.
-async fn migrate(pool: &SqlitePool) -> Result<(), StoreError> {
+/// All in one transaction, so that two processes that start at once do not both apply a migration. Returns what was applied.
+async fn migrate(pool: &SqlitePool) -> Result<Vec<PendingMigration>, StoreError> {
     let mut transaction = pool.begin_with("BEGIN IMMEDIATE").await.map_err(classify)?;
+    let pending = pending(&mut transaction).await?;
     migrations()
         .run_direct(None, &mut *transaction, false)
         .await
@@ -116,7 +145,24 @@ async fn migrate(pool: &SqlitePool) -> Result<(), StoreError> {
             }
             other => StoreError::Migration(Box::new(other)),
         })?;
-    transaction.commit().await.map_err(classify)
+    transaction.commit().await.map_err(classify)?;
+    Ok(pending)
+}
+
+/// What is not applied, or was applied in other words.
+async fn pending(connection: &mut SqliteConnection) -> Result<Vec<PendingMigration>, StoreError> {
+    let table = query("SELECT 1 FROM sqlite_schema WHERE name = '_sqlx_migrations'")
+        .fetch_optional(&mut *connection)
+        .await
+        .map_err(classify)?;
+    let rows = match table {
+        None => Vec::new(),
+        Some(_) => query("SELECT version, checksum FROM _sqlx_migrations WHERE success")
+            .fetch_all(connection)
+            .await
+            .map_err(classify)?,
+    };
+    not_applied(&migrations(), &rows)
 }
 
 fn migrations() -> Migrator {
