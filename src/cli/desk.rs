@@ -23,7 +23,7 @@ pub struct DeskArgs {
     place: PlaceArgs,
     /// Print JSON, one object per line.
     #[arg(long, global = true)]
-    json: bool,
+    pub(super) json: bool,
 }
 
 /// Where the store is.

@@ -7,6 +7,7 @@ mod fleet;
 mod health;
 mod keys;
 mod migrate;
+mod moving;
 mod serve;
 mod sessions;
 

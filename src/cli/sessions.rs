@@ -8,6 +8,7 @@ use serde_json::json;
 
 use super::Exit;
 use super::desk::{Desk, DeskArgs};
+use super::moving::{self, MoveArgs};
 use crate::cookie::SessionCookies;
 use crate::identity::UserId;
 use crate::issuer::{NewSession, SessionClaims, SessionData};
@@ -24,6 +25,14 @@ pub struct SessionsArgs {
 
 #[derive(Debug, Subcommand)]
 enum SessionsCommand {
+    #[command(flatten)]
+    AtDesk(DeskCommand),
+    /// Copy all sessions, revocations and keys to another store, without logging anybody out.
+    Move(MoveArgs),
+}
+
+#[derive(Debug, Subcommand)]
+enum DeskCommand {
     /// List sessions.
     List {
         /// Only those of this user.
@@ -53,16 +62,20 @@ enum SessionsCommand {
 }
 
 pub fn run(args: SessionsArgs) -> anyhow::Result<Exit> {
-    args.desk.serve(async |desk| match args.command {
-        SessionsCommand::List { user } => list(desk, user.as_deref()).await,
-        SessionsCommand::Show { handle } => show(desk, handle).await,
-        SessionsCommand::Revoke { handles } => {
+    let command = match args.command {
+        SessionsCommand::AtDesk(command) => command,
+        SessionsCommand::Move(stores) => return moving::run(&stores, args.desk.json),
+    };
+    args.desk.serve(async |desk| match command {
+        DeskCommand::List { user } => list(desk, user.as_deref()).await,
+        DeskCommand::Show { handle } => show(desk, handle).await,
+        DeskCommand::Revoke { handles } => {
             let revocations = desk.revocations();
             let revoke = revocations.revoke(&handles, RevocationReason::Admin);
             let revocation = desk.acknowledged(&revocations, revoke).await?;
             tell_ended(desk, &revocation.context(NOTHING_ENDED)?, handles.len())
         }
-        SessionsCommand::RevokeUser { user } => {
+        DeskCommand::RevokeUser { user } => {
             let user = UserId::parse(&user)?;
             let revocations = desk.revocations();
             let revoke = revocations.revoke_user(&user, &[], RevocationReason::Admin);
@@ -70,7 +83,7 @@ pub fn run(args: SessionsArgs) -> anyhow::Result<Exit> {
             let revocation = revocation.context(NOTHING_ENDED)?;
             tell_ended(desk, &revocation, revocation.ended.len())
         }
-        SessionsCommand::Open { user, claims, data } => open(desk, &user, claims, data).await,
+        DeskCommand::Open { user, claims, data } => open(desk, &user, claims, data).await,
     })
 }
 

@@ -41,6 +41,9 @@ pub enum StoreError {
     /// The text itself is not repeated: it may hold a password.
     #[error("not a store URL: expected {expected}")]
     Url { expected: Cow<'static, str> },
+    /// Sessions are moved into a store that nobody has used.
+    #[error("the store to move to is in use: it has keys, sessions or revocations already")]
+    NotEmpty,
     /// The transaction was shared with others, who are told the same.
     #[error(transparent)]
     Shared(Arc<StoreError>),

@@ -32,9 +32,9 @@ pub use error::{Outage, StoreError};
 pub use location::{ServerUrl, StoreLocation};
 pub use migrations::PendingMigration;
 pub use records::{
-    ClaimsChange, Ended, FoundKey, KeyRevocation, Liveness, LogEntry, LogRead, LoggedReason, Mark,
-    OpenOutcome, ReplicaId, ReplicaRow, Revocation, RevocationReason, Rotation, Sequence, Shown,
-    TokenUse,
+    ClaimsChange, DisabledUser, Ended, FoundKey, KeyRevocation, Liveness, LogEntry, LogRead,
+    LoggedReason, Mark, Moved, OpenOutcome, ReplicaId, ReplicaRow, Revocation, RevocationReason,
+    Rotation, Sequence, Shown, TokenUse, UserRevocation,
 };
 
 pub use wake_up::WakeUp;
@@ -56,6 +56,9 @@ pub const REVOKED_KEY_MEMORY: Duration = Duration::from_hours(30 * 24);
 
 /// How long a user's last revocation is remembered for the sake of logins that began before it: longer than any login.
 pub const LOGIN_BOUND: Duration = Duration::from_hours(24);
+
+/// How many rows a move has in memory.
+const MOVED_AT_ONCE: u32 = 500;
 
 /// The store, whichever database it is; cheap to clone.
 #[derive(Clone, Debug)]
@@ -494,6 +497,49 @@ impl SessionStore {
             Self::Sqlite(store) => store.remove_retired_keys(now).await,
             Self::Postgres(store) => bounded(store.remove_retired_keys(now)).await,
             Self::Mysql(store) => store.remove_retired_keys(now).await,
+        }
+    }
+
+    // Moving
+
+    /// Up to `limit` users all of whose sessions were ended, ordered by id, from the one that follows `after`.
+    pub async fn user_revocations(
+        &self,
+        after: Option<&UserId>,
+        limit: u32,
+    ) -> Result<Vec<UserRevocation>, StoreError> {
+        match self {
+            Self::Sqlite(store) => store.user_revocations(after, limit).await,
+            Self::Postgres(store) => store.user_revocations(after, limit).await,
+            Self::Mysql(store) => store.user_revocations(after, limit).await,
+        }
+    }
+
+    /// Up to `limit` disabled users, ordered by id, from the one that follows `after`.
+    pub async fn disabled_users(
+        &self,
+        after: Option<&UserId>,
+        limit: u32,
+    ) -> Result<Vec<DisabledUser>, StoreError> {
+        match self {
+            Self::Sqlite(store) => store.disabled_users(after, limit).await,
+            Self::Postgres(store) => store.disabled_users(after, limit).await,
+            Self::Mysql(store) => store.disabled_users(after, limit).await,
+        }
+    }
+
+    /// Copies all of `source`, which belongs to the master key of that fingerprint and on which nobody works, into this store,
+    /// which nobody has used ([`StoreError::NotEmpty`] else): all of it, or nothing. The log goes on from the same number, so what
+    /// was revoked stays so. Replicas are not copied.
+    pub async fn take_over(
+        &self,
+        source: &SessionStore,
+        fingerprint: [u8; 16],
+    ) -> Result<Moved, StoreError> {
+        match self {
+            Self::Sqlite(store) => store.take_over(source, fingerprint).await,
+            Self::Postgres(store) => store.take_over(source, fingerprint).await,
+            Self::Mysql(store) => store.take_over(source, fingerprint).await,
         }
     }
 }

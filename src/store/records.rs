@@ -4,6 +4,7 @@ use std::fmt;
 use std::time::Duration;
 
 use crate::clock::Timestamp;
+use crate::identity::UserId;
 use crate::secret::{base64url, random_bytes};
 use crate::session::{KeyId, Lineage, RefreshHash, SessionHandle};
 
@@ -142,6 +143,14 @@ impl LoggedReason {
     /// As the log writes [`Self::Claims`].
     pub(super) const CLAIMS: &str = "claims";
 
+    /// Of an entry about claims: the least version that is accepted.
+    pub(super) fn claims_version(&self) -> Option<u32> {
+        match self {
+            Self::Claims { version } => Some(*version),
+            _ => None,
+        }
+    }
+
     /// As the log has it.
     pub fn name(&self) -> &str {
         match self {
@@ -204,6 +213,34 @@ pub struct Revocation {
     pub sequence: Sequence,
     /// What was there to end, by handle.
     pub ended: Vec<Ended>,
+}
+
+/// The last time that all sessions of a user were ended, as the store remembers it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UserRevocation {
+    pub user: UserId,
+    pub sequence: Sequence,
+    pub at: Timestamp,
+}
+
+/// A user who may not have sessions.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DisabledUser {
+    pub user: UserId,
+    pub since: Timestamp,
+}
+
+/// What was copied from one store to another.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Moved {
+    pub sessions: u64,
+    /// Entries of the revocation log.
+    pub revocations: u64,
+    /// In every state.
+    pub keys: u64,
+    pub disabled_users: u64,
+    /// The newest sequence, from which the target counts on.
+    pub sequence: Sequence,
 }
 
 /// What a transaction that changes claims did.

@@ -13,8 +13,8 @@ use crate::session::{
 };
 use crate::store::error::StoreError;
 use crate::store::records::{
-    Ended, FoundKey, Liveness, LogEntry, LogRead, LoggedReason, Mark, ReplicaId, ReplicaRow,
-    Sequence, Shown,
+    DisabledUser, Ended, FoundKey, Liveness, LogEntry, LogRead, LoggedReason, Mark, ReplicaId,
+    ReplicaRow, Sequence, Shown, UserRevocation,
 };
 
 /// A row as a driver gives it. `None` is a null; an error, a value of another type.
@@ -228,6 +228,33 @@ pub(super) fn replica(row: &impl Columns) -> Result<ReplicaRow, StoreError> {
         applied: row.sequence("applied")?,
         lease: Duration::from_millis(row.number("lease_ms")?),
     })
+}
+
+pub(super) fn user_revocation(row: &impl Columns) -> Result<UserRevocation, StoreError> {
+    let row = Row::new(row, "user_revocation", "user_id");
+    Ok(UserRevocation {
+        user: UserId::parse(row.text("user_id")?).map_err(|_| row.corrupt("user_id"))?,
+        sequence: row.sequence("sequence")?,
+        at: row.time("revoked_at")?,
+    })
+}
+
+pub(super) fn disabled_user(row: &impl Columns) -> Result<DisabledUser, StoreError> {
+    let row = Row::new(row, "disabled_user", "user_id");
+    Ok(DisabledUser {
+        user: UserId::parse(row.text("user_id")?).map_err(|_| row.corrupt("user_id"))?,
+        since: row.time("disabled_at")?,
+    })
+}
+
+/// The columns in which a key's state is kept: its name, `verifies_until` and `revoked_at`.
+pub(super) fn key_state(state: KeyState) -> (&'static str, Option<i64>, Option<i64>) {
+    match state {
+        KeyState::Published => ("published", None, None),
+        KeyState::Signing => ("signing", None, None),
+        KeyState::Verifying { until } => ("verifying", Some(until.as_millis()), None),
+        KeyState::Revoked { at } => ("revoked", None, Some(at.as_millis())),
+    }
 }
 
 pub(super) fn fingerprint(row: &impl Columns) -> Result<[u8; 16], StoreError> {

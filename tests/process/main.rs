@@ -17,6 +17,7 @@ mod limits;
 mod listeners;
 mod master_key;
 mod messages;
+mod moving;
 mod sessions;
 mod store_trouble;
 mod support;

@@ -15,6 +15,7 @@ mod full_disk;
 mod keys;
 mod link;
 mod logins;
+mod moving;
 mod mysql;
 mod postgres;
 mod postgres_trouble;

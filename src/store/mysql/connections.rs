@@ -235,6 +235,11 @@ impl Connection {
         Ok(self.end_step(done)?.rows_affected())
     }
 
+    /// The time of the operation begins anew.
+    pub(super) fn extend(&mut self) {
+        self.until = Instant::now() + OPERATION;
+    }
+
     /// From now on it is not kept, unless [`Self::finished`].
     pub(super) fn unfinished(&mut self) {
         self.open = true;

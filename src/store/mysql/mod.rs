@@ -12,6 +12,7 @@ mod connections;
 mod errors;
 mod keys;
 mod migrate;
+mod moving;
 mod packet;
 mod revocations;
 mod sessions;

@@ -62,6 +62,16 @@ impl Transaction {
         Ok(())
     }
 
+    /// One of many steps, each of which has the time of an operation.
+    pub(super) async fn copy(
+        &mut self,
+        query: Query<'_, MySql, MySqlArguments>,
+    ) -> Result<(), StoreError> {
+        self.0.extend();
+        self.0.execute(query).await?;
+        Ok(())
+    }
+
     /// From here to the end nobody else opens or ends sessions of the user. Returns when the newest revocation of all of them
     /// was, zero if there has been none.
     pub(super) async fn lock_user(

@@ -11,6 +11,7 @@
 
 mod claims;
 mod keys;
+mod moving;
 mod revocations;
 mod sessions;
 mod signals;

@@ -1,6 +1,8 @@
 //! Sessions in PostgreSQL.
 
-use sqlx::query;
+use sqlx::postgres::PgArguments;
+use sqlx::query::Query;
+use sqlx::{Postgres, query};
 
 use super::revocations::share_user;
 use super::{PostgresStore, begin_with, classify};
@@ -46,31 +48,10 @@ impl PostgresStore {
             held.put_back();
             return Ok(OpenOutcome::Disabled);
         }
-        query(
-            "INSERT INTO session (handle, user_id, secret, generation, used_at, predecessor_used_at, idle_expires_at,
-                 expires_at, refresh_hash, claims, claims_version, data, created_at, last_seen_at, access_expires_at, address, user_agent)
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17)",
-        )
-        .bind(new.handle.as_bytes().as_slice())
-        .bind(new.user.as_str())
-        .bind(new.secret.expose().as_slice())
-        .bind(i64::from(new.lineage.generation))
-        .bind(new.lineage.used_at.map(Timestamp::as_millis))
-        .bind(new.lineage.predecessor_used_at.map(Timestamp::as_millis))
-        .bind(new.lineage.idle_expires_at.as_millis())
-        .bind(new.lineage.expires_at.as_millis())
-        .bind(new.refresh_hash.as_bytes().as_slice())
-        .bind(&new.claims)
-        .bind(i64::from(new.claims_version))
-        .bind(&new.data)
-        .bind(new.created_at.as_millis())
-        .bind(new.last_seen_at.as_millis())
-        .bind(new.access_expires_at.as_millis())
-        .bind(&new.device.address)
-        .bind(&new.device.user_agent)
-        .execute(&mut *transaction)
-        .await
-        .map_err(classify)?;
+        insertion(new)
+            .execute(&mut *transaction)
+            .await
+            .map_err(classify)?;
         let replaced = match replaces {
             Some(handle) => {
                 Self::end_sessions(
@@ -297,4 +278,30 @@ impl PostgresStore {
 /// What every handle after this one is greater than; all of them are greater than nothing.
 fn bytes_after(handle: Option<&SessionHandle>) -> &[u8] {
     handle.map_or(&[], |handle| handle.as_bytes().as_slice())
+}
+
+/// Of the session as it is.
+pub(super) fn insertion(new: &Session) -> Query<'_, Postgres, PgArguments> {
+    query(
+            "INSERT INTO session (handle, user_id, secret, generation, used_at, predecessor_used_at, idle_expires_at,
+                 expires_at, refresh_hash, claims, claims_version, data, created_at, last_seen_at, access_expires_at, address, user_agent)
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17)",
+        )
+        .bind(new.handle.as_bytes().as_slice())
+        .bind(new.user.as_str())
+        .bind(new.secret.expose().as_slice())
+        .bind(i64::from(new.lineage.generation))
+        .bind(new.lineage.used_at.map(Timestamp::as_millis))
+        .bind(new.lineage.predecessor_used_at.map(Timestamp::as_millis))
+        .bind(new.lineage.idle_expires_at.as_millis())
+        .bind(new.lineage.expires_at.as_millis())
+        .bind(new.refresh_hash.as_bytes().as_slice())
+        .bind(&new.claims)
+        .bind(i64::from(new.claims_version))
+        .bind(&new.data)
+        .bind(new.created_at.as_millis())
+        .bind(new.last_seen_at.as_millis())
+        .bind(new.access_expires_at.as_millis())
+        .bind(&new.device.address)
+        .bind(&new.device.user_agent)
 }

@@ -7,6 +7,7 @@
 
 mod claims;
 mod keys;
+mod moving;
 mod revocations;
 mod sessions;
 mod users;

@@ -1,6 +1,8 @@
 //! Sessions in SQLite.
 
-use sqlx::query;
+use sqlx::query::Query;
+use sqlx::sqlite::SqliteArguments;
+use sqlx::{Sqlite, query};
 
 use super::{SqliteStore, classify};
 use crate::clock::Timestamp;
@@ -42,31 +44,10 @@ impl SqliteStore {
             transaction.rollback().await.map_err(classify)?;
             return Ok(OpenOutcome::Disabled);
         }
-        query(
-            "INSERT INTO session (handle, user_id, secret, generation, used_at, predecessor_used_at, idle_expires_at,
-                 expires_at, refresh_hash, claims, claims_version, data, created_at, last_seen_at, access_expires_at, address, user_agent)
-             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-        )
-        .bind(new.handle.as_bytes().as_slice())
-        .bind(new.user.as_str())
-        .bind(new.secret.expose().as_slice())
-        .bind(new.lineage.generation)
-        .bind(new.lineage.used_at.map(Timestamp::as_millis))
-        .bind(new.lineage.predecessor_used_at.map(Timestamp::as_millis))
-        .bind(new.lineage.idle_expires_at.as_millis())
-        .bind(new.lineage.expires_at.as_millis())
-        .bind(new.refresh_hash.as_bytes().as_slice())
-        .bind(&new.claims)
-        .bind(new.claims_version)
-        .bind(&new.data)
-        .bind(new.created_at.as_millis())
-        .bind(new.last_seen_at.as_millis())
-        .bind(new.access_expires_at.as_millis())
-        .bind(&new.device.address)
-        .bind(&new.device.user_agent)
-        .execute(&mut *transaction)
-        .await
-        .map_err(classify)?;
+        insertion(new)
+            .execute(&mut *transaction)
+            .await
+            .map_err(classify)?;
         let replaced = match replaces {
             Some(handle) => {
                 Self::end_sessions(
@@ -264,4 +245,30 @@ impl SqliteStore {
 /// What every handle after this one is greater than; all of them are greater than nothing.
 fn bytes_after(handle: Option<&SessionHandle>) -> &[u8] {
     handle.map_or(&[], |handle| handle.as_bytes().as_slice())
+}
+
+/// Of the session as it is.
+pub(super) fn insertion(new: &Session) -> Query<'_, Sqlite, SqliteArguments> {
+    query(
+            "INSERT INTO session (handle, user_id, secret, generation, used_at, predecessor_used_at, idle_expires_at,
+                 expires_at, refresh_hash, claims, claims_version, data, created_at, last_seen_at, access_expires_at, address, user_agent)
+             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        )
+        .bind(new.handle.as_bytes().as_slice())
+        .bind(new.user.as_str())
+        .bind(new.secret.expose().as_slice())
+        .bind(new.lineage.generation)
+        .bind(new.lineage.used_at.map(Timestamp::as_millis))
+        .bind(new.lineage.predecessor_used_at.map(Timestamp::as_millis))
+        .bind(new.lineage.idle_expires_at.as_millis())
+        .bind(new.lineage.expires_at.as_millis())
+        .bind(new.refresh_hash.as_bytes().as_slice())
+        .bind(&new.claims)
+        .bind(new.claims_version)
+        .bind(&new.data)
+        .bind(new.created_at.as_millis())
+        .bind(new.last_seen_at.as_millis())
+        .bind(new.access_expires_at.as_millis())
+        .bind(&new.device.address)
+        .bind(&new.device.user_agent)
 }
