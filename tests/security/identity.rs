@@ -1,4 +1,4 @@
-//! 1. Identity headers and forwarded headers: what the application believes, only the gateway says.
+//! Chapter 1: Identity headers and forwarded headers: what the application believes, only the gateway says.
 
 use crate::runner::{Case, Tried};
 use crate::support::Answer;

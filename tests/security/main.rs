@@ -12,9 +12,13 @@
 
 mod cookies;
 mod framing;
+mod http2;
 mod identity;
+mod logout;
+mod operations;
 mod paths;
 mod runner;
+mod sessions;
 #[expect(
     dead_code,
     unused_imports,
@@ -22,13 +26,21 @@ mod runner;
 )]
 #[path = "../process/support/mod.rs"]
 mod support;
+mod timing;
+mod tokens;
 mod world;
 
 fn main() -> std::process::ExitCode {
     runner::run(&[
         identity::CASES,
         paths::CASES,
+        tokens::CASES,
+        timing::CASES,
         cookies::CASES,
+        sessions::CASES,
+        logout::CASES,
         framing::CASES,
+        http2::CASES,
+        operations::CASES,
     ])
 }

@@ -1,4 +1,4 @@
-//! 2. Path, method and host confusion: what was matched is what is forwarded, and what reads in two ways is refused.
+//! Chapter 2: Path, method and host confusion: what was matched is what is forwarded, and what reads in two ways is refused.
 
 use crate::runner::{Case, Tried};
 use crate::world::{

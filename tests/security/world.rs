@@ -4,19 +4,33 @@ use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
-use crate::support::{Answer, Conn, Gateway, Home, Upstream};
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use portcullis::session::{KeyState, MasterKey, SigningKey};
+use portcullis::store::SessionStore;
+use serde_json::Value;
+use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
+use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Row, raw_sql};
+use tokio::runtime::Runtime;
+
+use crate::support::{Answer, Conn, Gateway, Home, PATIENCE, Upstream};
 
 /// What differs from the usual configuration; each text goes into the section of that name.
 #[derive(Default)]
 pub struct Setup {
     /// Absent: `https://g.test:8443`.
     pub public_url: Option<&'static str>,
+    /// The listener takes HTTP/2 with prior knowledge as well as HTTP/1.1.
+    pub http2: bool,
     pub server: &'static str,
     pub limits: &'static str,
     pub session: &'static str,
     pub cookies: Option<&'static str>,
     pub identity: &'static str,
+    /// Absent: `debug`.
+    pub log: Option<&'static str>,
     /// Whole sections.
     pub more: &'static str,
 }
@@ -81,6 +95,20 @@ impl Held {
         self.access.split_once('=').unwrap().1
     }
 
+    fn part(&self, number: usize) -> Value {
+        let part = self.token().split('.').nth(number).unwrap();
+        serde_json::from_slice(&URL_SAFE_NO_PAD.decode(part).unwrap()).unwrap()
+    }
+
+    /// The header of the access token.
+    pub fn header(&self) -> Value {
+        self.part(0)
+    }
+
+    pub fn claims(&self) -> Value {
+        self.part(1)
+    }
+
     pub fn both(&self) -> String {
         format!("{}; {}", self.access, self.refresh)
     }
@@ -93,6 +121,7 @@ type Scripts = Arc<Mutex<Vec<(String, String)>>>;
 pub struct World {
     pub home: Home,
     gateway: Option<Gateway>,
+    other: Option<Gateway>,
     recorded: Arc<Mutex<Vec<Recorded>>>,
     scripts: Scripts,
     /// Tokens and cookies that were on the wire.
@@ -114,6 +143,7 @@ impl World {
         owner_alone(&home.path("admin.token"));
         Self {
             gateway: Some(home.start()),
+            other: None,
             home,
             recorded,
             scripts,
@@ -121,8 +151,119 @@ impl World {
         }
     }
 
+    /// A second process on the same store.
+    pub fn with_another_replica(mut self) -> Self {
+        self.other = Some(self.home.start());
+        self
+    }
+
     pub fn gateway(&self) -> &Gateway {
         self.gateway.as_ref().unwrap()
+    }
+
+    pub fn replicas(&self) -> Vec<&Gateway> {
+        self.gateway.iter().chain(&self.other).collect()
+    }
+
+    /// What all replicas have logged so far.
+    pub fn log(&self) -> String {
+        let logs = self.replicas().into_iter().map(Gateway::log);
+        logs.collect::<Vec<_>>().concat()
+    }
+
+    /// Time that its threads have had a processor for.
+    pub fn cpu_time(&self) -> Duration {
+        let process = self.gateway().id();
+        let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).unwrap();
+        // After the name in brackets, from the state on: proc(5), fields 14 and 15, in hundredths of a second.
+        let (_, fields) = stat.rsplit_once(") ").unwrap();
+        let fields: Vec<&str> = fields.split(' ').collect();
+        let ticks = |at: usize| -> u64 { fields[at].parse().unwrap() };
+        Duration::from_millis(10 * (ticks(11) + ticks(12)))
+    }
+
+    pub fn metrics(&self) -> String {
+        let address = self.gateway().admin();
+        let mut conn = Conn::to(address);
+        conn.send(format!("GET /metrics HTTP/1.1\r\nhost: {address}\r\n\r\n"));
+        conn.answer().text().to_owned()
+    }
+
+    /// What who holds the master key and the store can sign with: the oldest key that still signs.
+    pub fn signing_key(&self) -> SigningKey {
+        let master = std::fs::read_to_string(self.home.path("portcullis.key")).unwrap();
+        let master = MasterKey::parse(master.trim()).unwrap();
+        let url = format!("sqlite:{}", self.home.path("portcullis.db").display());
+        let keys = runtime().block_on(async {
+            let store = SessionStore::open(&url).await.unwrap();
+            let keys = store.signing_keys().await.unwrap();
+            store.close().await;
+            keys
+        });
+        let mut signing = keys
+            .iter()
+            .filter(|stored| stored.state == KeyState::Signing);
+        signing.next().unwrap().key.unseal(&master).unwrap()
+    }
+
+    /// The cookie of a session as it is when its access token has expired.
+    pub fn expired(&self, held: &Held) -> String {
+        let mut claims = held.claims();
+        for claim in ["iat", "exp"] {
+            claims[claim] = (claims[claim].as_i64().unwrap() - 7200).into();
+        }
+        let token = self.signing_key().sign(claims.to_string().as_bytes());
+        format!("sAccessToken={}", token.unwrap().expose())
+    }
+
+    /// Runs statements on the store as somebody else.
+    pub fn sql(&self, statements: &str) {
+        let (runtime, mut connection) = self.open_store();
+        let statements = AssertSqlSafe(statements.to_owned());
+        runtime
+            .block_on(raw_sql(statements).execute(&mut connection))
+            .unwrap();
+    }
+
+    /// The one number that a query gives.
+    pub fn count(&self, query: &str) -> i64 {
+        let (runtime, mut connection) = self.open_store();
+        let query = AssertSqlSafe(query.to_owned());
+        let row = runtime.block_on(raw_sql(query).fetch_one(&mut connection));
+        row.unwrap().get(0)
+    }
+
+    /// Lets nobody write to the store until it is dropped.
+    pub fn locked(&self) -> impl Drop {
+        let (runtime, mut connection) = self.open_store();
+        let begin = raw_sql(AssertSqlSafe("BEGIN IMMEDIATE".to_owned()));
+        runtime.block_on(begin.execute(&mut connection)).unwrap();
+        Lock {
+            runtime,
+            connection: Some(connection),
+        }
+    }
+
+    fn open_store(&self) -> (Runtime, SqliteConnection) {
+        let runtime = runtime();
+        let options = SqliteConnectOptions::new()
+            .filename(self.home.path("portcullis.db"))
+            .busy_timeout(PATIENCE);
+        let connection = runtime.block_on(options.connect()).unwrap();
+        (runtime, connection)
+    }
+
+    /// All bytes of the store; not read by this process, which would lose its locks on the file as it closes it.
+    pub fn dump(&self) -> Vec<u8> {
+        let path = self.home.path("portcullis.db");
+        let log = self.home.path("portcullis.db-wal");
+        let mut cat = std::process::Command::new("cat");
+        cat.args([path, log]).output().unwrap().stdout
+    }
+
+    /// The application answers this path with a stream that does not end.
+    pub fn streams_at(&self, path: &str) {
+        self.answers(path, STREAM);
     }
 
     /// The application answers this path with these lines, which begin with the status, and no body.
@@ -156,6 +297,12 @@ impl World {
     pub fn raw(&self, bytes: impl AsRef<[u8]>) -> Answer {
         let mut conn = self.gateway().connect();
         self.raw_on(&mut conn, bytes)
+    }
+
+    /// The same at one of the replicas.
+    #[track_caller]
+    pub fn raw_at(&self, gateway: &Gateway, bytes: impl AsRef<[u8]>) -> Answer {
+        self.raw_on(&mut gateway.connect(), bytes)
     }
 
     #[track_caller]
@@ -282,7 +429,11 @@ impl Drop for World {
             return;
         }
         assert!(gateway.is_running(), "the gateway has ended");
-        let log = gateway.log();
+        let mut log = gateway.log();
+        if let Some(mut other) = self.other.take() {
+            assert!(other.is_running(), "the other replica has ended");
+            log.push_str(&other.log());
+        }
         assert!(log.contains("portcullis"), "nothing was logged");
         for secret in self.secrets.take() {
             assert!(!log.contains(&secret), "the log has {secret}");
@@ -330,8 +481,18 @@ fn recorder(recorded: Arc<Mutex<Vec<Recorded>>>, scripts: Scripts) -> Upstream {
             body,
         });
         let path = target.split('?').next().unwrap_or_default();
-        let scripts = scripts.lock().unwrap();
-        if let Some((_, lines)) = scripts.iter().find(|(known, _)| known == path) {
+        let script = {
+            let scripts = scripts.lock().unwrap();
+            scripts.iter().find(|(known, _)| known == path).cloned()
+        };
+        if script.as_ref().is_some_and(|(_, lines)| lines == STREAM) {
+            peer.send("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n");
+            while peer.send("5\r\ntick\n\r\n") {
+                std::thread::sleep(Duration::from_millis(20));
+            }
+            return false;
+        }
+        if let Some((_, lines)) = script {
             return peer.send(format!("HTTP/1.1 {lines}\r\ncontent-length: 0\r\n\r\n"));
         }
         let login = target
@@ -356,12 +517,24 @@ pub fn configuration(setup: &Setup, upstream: SocketAddr) -> String {
         more,
         ..
     } = setup;
+    let refresh = match session.contains("refresh = ") {
+        true => "",
+        false => "refresh = \"client\"",
+    };
+    let (listen, listener) = match setup.http2 {
+        false => ("listen = \"127.0.0.1:0\"", ""),
+        true => (
+            "",
+            "[[server.listener]]\naddress = \"127.0.0.1:0\"\nhttp2 = true",
+        ),
+    };
+    let log = setup.log.unwrap_or("debug");
     let public_url = setup.public_url.unwrap_or("https://g.test:8443");
     let cookies = setup.cookies.unwrap_or("prefix = \"\"");
     format!(
         r#"
 [server]
-listen = "127.0.0.1:0"
+{listen}
 public_url = "{public_url}"
 workers = 2
 {server}
@@ -371,7 +544,7 @@ workers = 2
 listen = "127.0.0.1:0"
 token_file = "admin.token"
 [session]
-refresh = "client"
+{refresh}
 {session}
 [session.cookies]
 {cookies}
@@ -379,7 +552,7 @@ refresh = "client"
 user_header = "X-Auth-User-Id"
 {identity}
 [telemetry]
-log = "debug"
+log = "{log}"
 [[upstream]]
 name = "app"
 servers = ["http://{upstream}"]
@@ -406,6 +579,7 @@ auth = "none"
 [[route]]
 path = "/plain/**"
 websocket = false
+{listener}
 {more}
 "#
     )
@@ -413,6 +587,31 @@ websocket = false
 
 /// Comes after each attack on the same connection; it must never reach the application.
 pub const SMUGGLED: &str = "GET /public/smuggled HTTP/1.1\r\nhost: g.test\r\n\r\n";
+
+/// Stands for a stream.
+const STREAM: &str = "stream";
+
+struct Lock {
+    runtime: Runtime,
+    connection: Option<SqliteConnection>,
+}
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        if let Some(connection) = self.connection.take() {
+            let _ = self.runtime.block_on(connection.close());
+        }
+    }
+}
+
+fn runtime() -> Runtime {
+    let mut builder = tokio::runtime::Builder::new_current_thread();
+    builder.enable_all().build().unwrap()
+}
+
+pub fn contains(bytes: &[u8], needle: &[u8]) -> bool {
+    bytes.windows(needle.len()).any(|window| window == needle)
+}
 
 /// The key of the admin API.
 pub const ADMIN: &str = "an-admin-token-of-more-than-32-characters";

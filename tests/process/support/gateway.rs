@@ -282,7 +282,7 @@ impl Gateway {
     }
 
     pub fn signal(&self, name: &str) {
-        signal(self.child.id(), name);
+        signal(self.id(), name);
     }
 
     /// Waits until it has ended by itself.
@@ -307,7 +307,7 @@ impl Gateway {
 
     /// Memory in RAM, in KiB; with `peak`, the most that it ever was.
     pub fn resident_kib(&self, peak: bool) -> u64 {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.id())).unwrap();
         let name = if peak { "VmHWM:" } else { "VmRSS:" };
         let line = status.lines().find_map(|line| line.strip_prefix(name));
         line.unwrap()
@@ -316,6 +316,10 @@ impl Gateway {
             .unwrap()
             .parse()
             .unwrap()
+    }
+
+    pub fn id(&self) -> u32 {
+        self.child.id()
     }
 
     /// The status of an answer of the private listener.
