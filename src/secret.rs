@@ -42,8 +42,9 @@ impl<const N: usize> fmt::Debug for Secret<N> {
     }
 }
 
-/// A token as it travels: the value of a cookie or of a bearer header. Wiped when dropped, never printed.
-#[derive(Clone, PartialEq, Eq, Zeroize, ZeroizeOnDrop)]
+/// A token as it travels: the value of a cookie or of a bearer header. Wiped when dropped, compared in constant time, never
+/// printed.
+#[derive(Clone, Zeroize, ZeroizeOnDrop)]
 pub struct TokenText(String);
 
 impl TokenText {
@@ -55,6 +56,14 @@ impl TokenText {
         &self.0
     }
 }
+
+impl PartialEq for TokenText {
+    fn eq(&self, other: &Self) -> bool {
+        constant_time_eq(self.0.as_bytes(), other.0.as_bytes())
+    }
+}
+
+impl Eq for TokenText {}
 
 impl fmt::Debug for TokenText {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
