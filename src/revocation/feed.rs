@@ -21,7 +21,9 @@ use super::{OnLapse, Revocations, Shared};
 use crate::causes::Causes;
 use crate::clock::BootTime;
 use crate::keys::KeysError;
-use crate::store::{LogRead, LoggedReason, Mark, ReplicaId, Revocation, Sequence, StoreError};
+use crate::store::{
+    LogRead, LoggedReason, Mark, ReplicaId, ReplicaRow, Revocation, Sequence, StoreError,
+};
 
 /// Runs the rounds; the one task that moves the deadline.
 struct Feed<'a> {
@@ -168,10 +170,13 @@ impl<'a> Feed<'a> {
         let started = shared.clock.boot();
         if renew {
             let applied = self.revocations.applied();
-            let write = shared
-                .store
-                .renew_replica(&shared.replica, applied, shared.settings.lease);
-            timeout(limit, write)
+            let row = ReplicaRow {
+                id: shared.replica,
+                beat: shared.beats.fetch_add(1, Ordering::Relaxed) + 1,
+                applied,
+                lease: shared.settings.lease,
+            };
+            timeout(limit, shared.store.renew_replica(&row))
                 .await
                 .map_err(|_| RoundError::TooSlow)??;
             self.confirmed = Some(applied);

@@ -109,6 +109,8 @@ struct Shared {
     clock: Clock,
     store: SessionStore,
     replica: ReplicaId,
+    /// Writes of the own row so far, whether they were acknowledged or not. It never begins again, though the row may.
+    beats: AtomicU64,
     set: RevocationSet,
     live: LiveStreams,
     /// Until when the set may be trusted, in nanoseconds of [`BootTime`]; 0 is never.
@@ -158,6 +160,7 @@ impl Revocations {
             clock,
             store,
             replica: ReplicaId::random(),
+            beats: AtomicU64::new(0),
             set: RevocationSet::default(),
             live: LiveStreams::default(),
             deadline: AtomicU64::new(0),

@@ -348,17 +348,13 @@ impl SessionStore {
         }
     }
 
-    /// Writes the row of a replica: joins, renews and confirms in one. Committed when this returns.
-    pub async fn renew_replica(
-        &self,
-        id: &ReplicaId,
-        applied: Sequence,
-        lease: Duration,
-    ) -> Result<(), StoreError> {
+    /// Writes the row of a replica: joins, renews and confirms in one. Committed when this returns. Its beat is one that this
+    /// replica never wrote before, so that no other can take the row for one that it saw earlier.
+    pub async fn renew_replica(&self, row: &ReplicaRow) -> Result<(), StoreError> {
         match self {
-            Self::Sqlite(store) => store.renew_replica(id, applied, lease).await,
-            Self::Postgres(store) => bounded(store.renew_replica(id, applied, lease)).await,
-            Self::Mysql(store) => store.renew_replica(id, applied, lease).await,
+            Self::Sqlite(store) => store.renew_replica(row).await,
+            Self::Postgres(store) => bounded(store.renew_replica(row)).await,
+            Self::Mysql(store) => store.renew_replica(row).await,
         }
     }
 

@@ -13,7 +13,7 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use crate::databases;
-use crate::support::{ACCESS, NOW, log_after, open, user};
+use crate::support::{ACCESS, NOW, log_after, open, replica_row, user};
 
 /// A database of its own on the shared server, dropped at the end of the test.
 pub struct Database {
@@ -171,12 +171,9 @@ async fn a_held_head_delays_revokers_and_nobody_else() {
     }
     waits_for_a_lock(&database).await;
     let unhindered = async {
-        for _ in 0..20 {
-            let lease = Duration::from_secs(3);
-            store
-                .renew_replica(&replica, Sequence::ZERO, lease)
-                .await
-                .unwrap();
+        for beat in 1..=20 {
+            let row = replica_row(replica, beat);
+            store.renew_replica(&row).await.unwrap();
             store.read_log(Sequence::ZERO).await.unwrap();
             assert_eq!(store.replicas().await.unwrap().len(), 1);
             assert_eq!(store.head().await.unwrap(), Sequence::ZERO);
@@ -264,11 +261,8 @@ async fn every_connection_is_durable_and_waits_not_for_ever() {
         if locking {
             open(&store, "alice").await;
         } else {
-            let lease = Duration::from_secs(3);
-            store
-                .renew_replica(&ReplicaId::random(), Sequence::ZERO, lease)
-                .await
-                .unwrap();
+            let row = replica_row(ReplicaId::random(), 1);
+            store.renew_replica(&row).await.unwrap();
         }
         for (name, value) in [
             ("synchronous_commit", "on"),

@@ -3,12 +3,12 @@
 use std::time::Duration;
 
 use portcullis::clock::Clock;
-use portcullis::store::{Outage, ReplicaId, RevocationReason, Sequence, SessionStore, StoreError};
+use portcullis::store::{Outage, ReplicaId, RevocationReason, SessionStore, StoreError};
 use tokio::task::JoinSet;
 
 use crate::link::Link;
 use crate::postgres::Database;
-use crate::support::{NOW, open, patiently, user};
+use crate::support::{NOW, open, patiently, replica_row, user};
 
 /// Nobody waits longer, whatever happens.
 const BOUND: Duration = Duration::from_secs(8);
@@ -36,10 +36,8 @@ async fn a_frozen_server_is_unavailable_within_seconds_and_works_again_at_once()
                     store.revoke_user(&user("bob"), reason, NOW).await.map(drop)
                 }
                 _ => {
-                    let lease = Duration::from_secs(3);
-                    store
-                        .renew_replica(&ReplicaId::random(), Sequence::ZERO, lease)
-                        .await
+                    let row = replica_row(ReplicaId::random(), 1);
+                    store.renew_replica(&row).await
                 }
             }
         });
@@ -121,7 +119,7 @@ async fn a_database_that_takes_no_writes_says_so() {
             .await
             .map(drop),
         store
-            .renew_replica(&ReplicaId::random(), Sequence::ZERO, Duration::from_secs(3))
+            .renew_replica(&replica_row(ReplicaId::random(), 1))
             .await,
     ];
     for refused in refused {

@@ -14,7 +14,7 @@ use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{ConnectOptions, Connection, SqliteConnection};
 use tempfile::TempDir;
 
-use crate::support::{NOW, log_after, open, rotation_of, session, user};
+use crate::support::{NOW, log_after, open, replica_row, rotation_of, session, user};
 
 /// A database that lives as long as the test.
 pub struct File {
@@ -357,11 +357,8 @@ async fn fill(store: &SessionStore) {
         .revoke_user(&user("bob"), RevocationReason::Admin, NOW)
         .await
         .unwrap();
-    let id = ReplicaId::random();
-    store
-        .renew_replica(&id, Sequence::ZERO, Duration::from_secs(3))
-        .await
-        .unwrap();
+    let row = replica_row(ReplicaId::random(), 1);
+    store.renew_replica(&row).await.unwrap();
     let master = MasterKey::generate();
     let key = SigningKey::generate(SigningAlgorithm::Hs256).unwrap();
     store

@@ -10,7 +10,8 @@ use portcullis::session::{
     SigningKey,
 };
 use portcullis::store::{
-    LogEntry, OpenOutcome, Rotation, Sequence, SessionStore, Shown, StoreError,
+    LogEntry, OpenOutcome, ReplicaId, ReplicaRow, Rotation, Sequence, SessionStore, Shown,
+    StoreError,
 };
 
 pub const NOW: Timestamp = Timestamp::from_secs(1_800_000_000);
@@ -82,6 +83,16 @@ pub fn rotation_of(session: &Session, now: Timestamp) -> Rotation {
         refresh_hash: RefreshHash::from_bytes(random_bytes()),
         access_expires_at: now + ACCESS,
         now,
+    }
+}
+
+/// What a replica writes that has applied nothing.
+pub fn replica_row(id: ReplicaId, beat: u64) -> ReplicaRow {
+    ReplicaRow {
+        id,
+        beat,
+        applied: Sequence::ZERO,
+        lease: Duration::from_secs(3),
     }
 }
 

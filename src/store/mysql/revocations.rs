@@ -3,8 +3,6 @@
 //! What the feed and the barrier do (the row of a replica, reading the log, reading the rows) has connections of its own and
 //! touches no row that a revocation locks: a revocation that stalls delays logouts, and no lease.
 
-use std::time::Duration;
-
 use sqlx::query;
 
 use super::MySqlStore;
@@ -101,24 +99,21 @@ impl MySqlStore {
         rows::head(row.as_ref())
     }
 
-    pub(in crate::store) async fn renew_replica(
-        &self,
-        id: &ReplicaId,
-        applied: Sequence,
-        lease: Duration,
-    ) -> Result<(), StoreError> {
-        let applied = column(applied.as_u64());
+    pub(in crate::store) async fn renew_replica(&self, row: &ReplicaRow) -> Result<(), StoreError> {
+        let (beat, applied) = (column(row.beat), column(row.applied.as_u64()));
         self.feed
             .get()
             .await?
             .execute(
                 query(
-                    "INSERT INTO replica (id, beat, applied, lease_ms) VALUES (?, 1, ?, ?)
-                     ON DUPLICATE KEY UPDATE beat = beat + 1, applied = ?",
+                    "INSERT INTO replica (id, beat, applied, lease_ms) VALUES (?, ?, ?, ?)
+                     ON DUPLICATE KEY UPDATE beat = ?, applied = ?",
                 )
-                .bind(id.as_bytes().as_slice())
+                .bind(row.id.as_bytes().as_slice())
+                .bind(beat)
                 .bind(applied)
-                .bind(i64::try_from(lease.as_millis()).unwrap_or(i64::MAX))
+                .bind(i64::try_from(row.lease.as_millis()).unwrap_or(i64::MAX))
+                .bind(beat)
                 .bind(applied),
             )
             .await?;

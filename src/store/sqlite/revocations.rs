@@ -1,7 +1,5 @@
 //! The revocation log and the replicas that follow it, in SQLite.
 
-use std::time::Duration;
-
 use sqlx::{SqliteConnection, query};
 
 use super::{SqliteStore, classify};
@@ -142,19 +140,15 @@ impl SqliteStore {
         rows::head(row.as_ref())
     }
 
-    pub(in crate::store) async fn renew_replica(
-        &self,
-        id: &ReplicaId,
-        applied: Sequence,
-        lease: Duration,
-    ) -> Result<(), StoreError> {
+    pub(in crate::store) async fn renew_replica(&self, row: &ReplicaRow) -> Result<(), StoreError> {
         query(
-            "INSERT INTO replica (id, beat, applied, lease_ms) VALUES (?, 1, ?, ?)
-             ON CONFLICT (id) DO UPDATE SET beat = replica.beat + 1, applied = excluded.applied",
+            "INSERT INTO replica (id, beat, applied, lease_ms) VALUES (?, ?, ?, ?)
+             ON CONFLICT (id) DO UPDATE SET beat = excluded.beat, applied = excluded.applied",
         )
-        .bind(id.as_bytes().as_slice())
-        .bind(column(applied.as_u64()))
-        .bind(i64::try_from(lease.as_millis()).unwrap_or(i64::MAX))
+        .bind(row.id.as_bytes().as_slice())
+        .bind(column(row.beat))
+        .bind(column(row.applied.as_u64()))
+        .bind(i64::try_from(row.lease.as_millis()).unwrap_or(i64::MAX))
         .execute(&self.write)
         .await
         .map_err(classify)?;

@@ -8,7 +8,7 @@ use tokio::time::{Instant, timeout};
 
 use super::server::Server;
 use super::{Database, run};
-use crate::support::{NOW, log_after, open, patiently};
+use crate::support::{NOW, log_after, open, patiently, replica_row};
 
 /// More than any operation may take: waits for a connection and a lock, and a margin for a busy machine.
 const BOUND: Duration = Duration::from_secs(12);
@@ -19,13 +19,10 @@ async fn a_frozen_server_is_an_error_within_seconds_and_heals_by_itself() {
     let store = database(&server).await.open().await;
     let session = open(&store, "alice").await.handle;
     server.freeze();
-    let replica = ReplicaId::random();
+    let replica = replica_row(ReplicaId::random(), 1);
     let (read, renewed, revoked) = tokio::join!(
         timeout(BOUND, store.session(session)),
-        timeout(
-            BOUND,
-            store.renew_replica(&replica, Sequence::ZERO, Duration::from_secs(3))
-        ),
+        timeout(BOUND, store.renew_replica(&replica)),
         timeout(BOUND, revoke(&store, session)),
     );
     assert!(is_too_slow(&read.unwrap().unwrap_err()));
@@ -129,10 +126,8 @@ async fn a_read_only_server_is_said_to_be_one() {
         matches!(refused, StoreError::Unavailable(Outage::ReadOnly(_))),
         "{refused:?}"
     );
-    let replica = ReplicaId::random();
-    let refused = store
-        .renew_replica(&replica, Sequence::ZERO, Duration::from_secs(3))
-        .await;
+    let replica = replica_row(ReplicaId::random(), 1);
+    let refused = store.renew_replica(&replica).await;
     assert!(matches!(
         refused,
         Err(StoreError::Unavailable(Outage::ReadOnly(_)))

@@ -8,7 +8,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::{Database, number, run};
-use crate::support::{NOW, log_after, open, patiently, rotation_of, session, user};
+use crate::support::{NOW, log_after, open, patiently, replica_row, rotation_of, session, user};
 
 const HOLD_HEAD: &str =
     "START TRANSACTION; SELECT sequence FROM revocation_head WHERE id = 1 FOR UPDATE";
@@ -133,11 +133,11 @@ async fn a_held_head_delays_no_renewal_and_no_look_at_the_log() {
         });
     }
     let replica = ReplicaId::random();
-    for _ in 0..20 {
+    for beat in 1..=20 {
         sleep(Duration::from_millis(50)).await;
         timeout(Duration::from_millis(500), async {
             store
-                .renew_replica(&replica, Sequence::ZERO, Duration::from_secs(3))
+                .renew_replica(&replica_row(replica, beat))
                 .await
                 .unwrap();
             store.read_log(Sequence::ZERO).await.unwrap();
