@@ -156,7 +156,7 @@ impl Revocations {
     ) -> Self {
         let shared = Shared {
             settings,
-            barrier: Barrier::new(settings.lease),
+            barrier: Barrier::default(),
             clock,
             store,
             replica: ReplicaId::random(),

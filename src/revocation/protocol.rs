@@ -67,6 +67,18 @@ pub fn holds_everywhere(
         .all(|row| row.applied >= sequence || has_lapsed(row.lease, committed_at, now))
 }
 
+/// The longest lease of those that have not confirmed `sequence`: who cannot read the rows again waits for it.
+pub fn longest_lease_behind(rows: &[ReplicaRow], sequence: Sequence) -> Duration {
+    rows.iter()
+        .filter(|row| row.applied < sequence)
+        .map(|row| row.lease)
+        .max()
+        .unwrap_or_default()
+}
+
+/// The longest lease that a replica may be configured with.
+pub const LONGEST_LEASE: Duration = Duration::from_mins(1);
+
 /// Whether a lease that began before the commit has run out, on a clock that may be 2 % slower than ours.
 pub fn has_lapsed(lease: Duration, committed_at: BootTime, now: BootTime) -> bool {
     now.since(committed_at) >= lease.mul_f64(1.02) + MARGIN

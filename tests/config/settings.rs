@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use portcullis::config::{AdminAddress, AntiCsrf, Config, MasterKeySource, Refresh};
 use portcullis::cookie::Prefix;
+use portcullis::revocation::protocol::LONGEST_LEASE;
 use portcullis::store::StoreLocation;
 
 use crate::{parse, with_upstream};
@@ -338,6 +339,8 @@ fn the_admin_listener_can_be_a_socket_file() {
 fn limits_are_allowed_themselves() {
     let config = parsed("[revocation]\nlease = \"60s\"\npoll = \"20s\"\n");
     assert_eq!(config.revocation.poll, Duration::from_secs(20));
+    // Who waits for a lease that it does not know relies on this.
+    assert_eq!(config.revocation.lease, LONGEST_LEASE);
     let config = parsed("[session]\nrefresh_token_lifetime = \"365d\"\n");
     assert_eq!(
         config.session.lifetimes.idle,
