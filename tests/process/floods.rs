@@ -9,6 +9,7 @@ use crate::support::frames::{
     CONTINUATION, DATA, END_HEADERS, END_STREAM, Frames, GOAWAY, HEADERS, PING, PRIORITY,
     RST_STREAM, SETTINGS, WINDOW_UPDATE, block, frame, get,
 };
+use crate::support::peers::Nginx;
 use crate::support::{Gateway, Upstream, timed};
 
 const ENHANCE_YOUR_CALM: u32 = 11;
@@ -330,7 +331,7 @@ fn a_slow_body_and_a_long_answer_are_not_rest() {
 /// The same through nginx, whose bounds are known: what the test does not see there either is no flood.
 #[test]
 fn nginx_ends_a_connection_of_resets_too() {
-    let nginx = crate::support::nginx::start().expect("nginx is installed by scripts/test");
+    let nginx = Nginx::start();
     let mut conn = Frames::open(nginx.address);
     let mut writer = conn.writer();
     let sending = thread::spawn(move || {

@@ -7,6 +7,7 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::process::Command;
 use std::time::Duration;
 
+use crate::support::peers::HaProxy;
 use crate::support::tls::write_certificate;
 use crate::support::{Conn, Gateway, Home, Upstream, header, only_app, program, timed};
 
@@ -281,4 +282,27 @@ fn an_address_opens_so_many_connections_over_all_workers() {
     }
     first.pop();
     crate::support::eventually("a place comes free", || open("203.0.113.7").is_some());
+}
+
+/// What a balancer of others writes is what is read; its connections come from a source of their own, to tell them apart.
+#[test]
+fn haproxy_is_understood() {
+    let upstream = Upstream::application();
+    let (_home, gateway) = from_balancer(&upstream, "");
+    for version in [
+        "send-proxy source 127.0.0.9",
+        "send-proxy-v2 source 127.0.0.9",
+    ] {
+        let haproxy = HaProxy::before(gateway.address, version);
+        let mut conn = Conn::to(haproxy.address);
+        for _ in 0..2 {
+            assert_eq!(conn.get("/public/", "").status, 200, "{version}");
+            let head = upstream.heads().pop().unwrap();
+            assert_eq!(
+                header(&head, "x-forwarded-for"),
+                Some("127.0.0.1"),
+                "{version}"
+            );
+        }
+    }
 }

@@ -2,7 +2,7 @@
 
 pub mod frames;
 mod gateway;
-pub mod nginx;
+pub mod peers;
 pub mod tls;
 mod upstream;
 mod wire;
