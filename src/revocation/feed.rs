@@ -54,7 +54,9 @@ pub enum RoundError {
 impl Revocations {
     /// Joins the fleet: this replica's row is written, then the log read as a whole. Listeners open after it.
     pub async fn join(&self) -> Result<(), RoundError> {
-        Feed::new(self).round(true).await.map(drop)
+        let mut feed = Feed::new(self);
+        feed.catch_up().await?;
+        feed.round(true).await.map(drop)
     }
 
     /// Follows the log until `stop`.
@@ -161,6 +163,34 @@ impl<'a> Feed<'a> {
     /// Whether the own row says something else than what was applied.
     fn is_unconfirmed(&self) -> bool {
         self.confirmed != Some(self.revocations.applied())
+    }
+
+    /// Reads a long log in pages, so that its size is no matter of memory. Nothing is trusted for it: the round that follows
+    /// reads what has come since, and moves the deadline.
+    async fn catch_up(&mut self) -> Result<(), RoundError> {
+        let shared = &*self.revocations.shared;
+        loop {
+            let page = shared
+                .store
+                .log_page(self.revocations.applied(), PAGE)
+                .await?;
+            if page.is_empty() {
+                return Ok(());
+            }
+            let is_last = page.len() < PAGE as usize;
+            let log = LogRead {
+                entries: page,
+                mark: None,
+            };
+            if let Learnt::NotUnderstood(reason) = protocol::learnt(None, &log) {
+                return Err(RoundError::UnknownReason(reason.to_owned()));
+            }
+            self.insert(&log);
+            self.confirm(&log);
+            if is_last {
+                return Ok(());
+            }
+        }
     }
 
     /// Says whether the log had something new.
@@ -389,6 +419,9 @@ impl<'a> Feed<'a> {
         }
     }
 }
+
+/// Entries of the log that are read at once by a replica that joins.
+const PAGE: u32 = 10_000;
 
 /// The least time between two confirmations, so that a storm of revocations costs no storm of writes.
 const CONFIRM_EVERY: Duration = Duration::from_millis(10);
