@@ -9,8 +9,9 @@
 )]
 
 mod faults;
-mod storm;
 mod stories;
+mod storm;
+#[expect(dead_code, reason = "shared with benches/fleet, which uses the rest")]
 mod support;
 
 use std::time::Duration;

@@ -117,7 +117,10 @@ fn a_held_head_delays_logouts_and_no_lease(fleet: &Fleet, person: &mut Person<'_
         });
         let lapsed = within(LEASE * 3, || {
             assert_eq!(person.look(&stays), [Outcome::Served; 3]);
-            !fleet.replicas().iter().all(crate::support::fleet::Replica::is_ready)
+            !fleet
+                .replicas()
+                .iter()
+                .all(crate::support::fleet::Replica::is_ready)
         });
         assert!(!lapsed, "a held head let a lease run out");
         assert_eq!(

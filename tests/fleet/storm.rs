@@ -6,8 +6,8 @@ use std::thread;
 
 use portcullis::session::SessionHandle;
 
-use crate::support::clients::{Person, Session};
 use crate::faults::{self, Fault};
+use crate::support::clients::{Person, Session};
 use crate::support::fleet::Fleet;
 use crate::support::history::{Findings, History, Outcome};
 use crate::support::process::eventually;

@@ -160,6 +160,7 @@ impl fmt::Display for Findings {
     }
 }
 
+#[cfg(test)]
 mod tests {
     use std::time::Duration;
 

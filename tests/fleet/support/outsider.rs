@@ -1,6 +1,8 @@
 //! Somebody who works on the database by hand, beside the gateways.
 
-use sqlx::{AssertSqlSafe, ConnectOptions, Connection, MySqlConnection, PgConnection, Row, raw_sql};
+use sqlx::{
+    AssertSqlSafe, ConnectOptions, Connection, MySqlConnection, PgConnection, Row, raw_sql,
+};
 use tokio::runtime::Handle;
 
 use super::fleet::Fleet;
