@@ -6,7 +6,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY};
+use http::header::{COOKIE, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY};
 use http::{Request, Response, Uri};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
@@ -21,6 +21,7 @@ use super::policy::ForwardPolicy;
 use super::receive::Received;
 use super::rejection::Rejection;
 use super::reply::Transport;
+use crate::cookie;
 use crate::upstream::{Replay, UpstreamBody};
 
 /// The upstream's answer to a request, before it is made fit for the client.
@@ -110,7 +111,11 @@ impl Proxy {
         }
         let websocket = (policy.websocket && is_websocket_handshake(&received))
             .then(|| ClientSide::of(&mut received));
-        let own_cookies = self.teller.cookies.read(received.headers()).any_own();
+        let own_cookies = received
+            .headers()
+            .get_all(COOKIE)
+            .iter()
+            .any(cookie::has_own);
         let transport = Transport::of(&received);
         let assertion = match identity.user() {
             Some(caller) => self.assertion(caller).await?,
