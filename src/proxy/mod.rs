@@ -68,7 +68,7 @@ pub use logout::clear_site_data;
 pub use origin::{Origins, OwnOrigin};
 pub use policy::{
     Action, Admission, AntiCsrf, Auth, ForwardPolicy, LogoutPolicy, LogoutScope, Policy,
-    Unauthenticated,
+    Unauthenticated, UpstreamHost,
 };
 pub use receive::ClientAddr;
 pub use rejection::{REASONS, Rejection};
