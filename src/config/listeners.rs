@@ -7,7 +7,6 @@ use ipnet::IpNet;
 
 use super::reader::Section;
 use super::values::{self, Reason};
-use crate::proxy::Asker;
 
 /// Where clients connect, and what is spoken there.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,6 +41,16 @@ pub enum ListenMode {
     Redirect,
     /// Plain, and another proxy asks whether requests may pass.
     ForwardAuth(Asker),
+}
+
+/// Which proxy asks, by what it can do with an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Asker {
+    /// nginx, HAProxy and Apache.
+    Subrequest,
+    Traefik,
+    Caddy,
+    Envoy,
 }
 
 /// Who may say where a connection comes from.

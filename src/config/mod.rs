@@ -37,13 +37,13 @@ use reader::{Report, Section};
 pub use admin::{Admin, AdminAddress};
 pub use document::QuickFlags;
 pub use error::{ConfigError, ConfigErrors, Origin, Problem};
-pub use listeners::{ListenAddress, ListenMode, ProxyPeer, PublicListener};
+pub use listeners::{Asker, ListenAddress, ListenMode, ProxyPeer, PublicListener};
 pub use reader::KnownKey;
 pub use rules::{
-    Auth, ClearSiteData, ForwardRule, LoginRule, LogoutRule, LogoutScope, Route, RouteTimeouts,
-    RuleTarget, Rules, Unauthenticated, Upstream401, UpstreamHost,
+    Auth, ClearSiteData, ForwardRule, LoginRule, LogoutRule, LogoutScope, Route, RuleTarget, Rules,
+    Unauthenticated, Upstream401,
 };
-pub use server::{Limits, Server};
+pub use server::{ForwardedHeaders, Limits, Rates, Server, TrustedProxies};
 pub use session::{AntiCsrf, Refresh, Session};
 pub use settings::{AssertionTo, Config, Identity, Keys, MasterKeySource, Store, Telemetry};
 pub use tls::Tls;

@@ -1,15 +1,18 @@
 //! `[server]`: what browsers see, and what they can take of the gateway.
 
 use std::net::SocketAddr;
+use std::num::NonZeroU32;
 use std::path::Path;
 use std::thread::available_parallelism;
 use std::time::Duration;
+
+use ipnet::IpNet;
 
 use super::listeners::{PublicListener, read_listeners};
 use super::reader::Section;
 use super::tls::Tls;
 use super::upstream::read_short_upstream;
-use super::values::PublicUrl;
+use super::values::{self, PublicUrl};
 use crate::upstream::UpstreamSettings;
 
 /// The public side.
@@ -23,6 +26,8 @@ pub struct Server {
     pub public_url: Option<PublicUrl>,
     /// Threads that serve requests.
     pub workers: usize,
+    /// Whose word on their clients counts.
+    pub trusted_proxies: TrustedProxies,
     pub limits: Limits,
 }
 
@@ -47,6 +52,16 @@ impl Server {
             workers: section
                 .optional_integer("workers", (1, MOST_WORKERS))
                 .unwrap_or_else(cores),
+            trusted_proxies: TrustedProxies {
+                networks: section.texts("trusted_proxies", &[], values::network),
+                headers: section.one_of(
+                    "trusted_headers",
+                    &[
+                        ("x-forwarded", ForwardedHeaders::XForwarded),
+                        ("forwarded", ForwardedHeaders::Forwarded),
+                    ],
+                ),
+            },
             limits: section.section("limits", Limits::read),
         };
         (server, read_short_upstream(section, base))
@@ -62,6 +77,29 @@ const MOST_WORKERS: i64 = 256;
 
 fn cores() -> usize {
     available_parallelism().map_or(1, |cores| cores.get().min(256))
+}
+
+/// Whose word on their clients counts, and how they write it.
+#[derive(Clone, Debug)]
+pub struct TrustedProxies {
+    pub networks: Vec<IpNet>,
+    pub headers: ForwardedHeaders,
+}
+
+/// The one family of headers that is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ForwardedHeaders {
+    XForwarded,
+    /// RFC 7239.
+    Forwarded,
+}
+
+/// Requests per second from one address; `None`: as many as come.
+#[derive(Clone, Copy, Debug)]
+pub struct Rates {
+    pub login: Option<NonZeroU32>,
+    pub refresh: Option<NonZeroU32>,
+    pub logout: Option<NonZeroU32>,
 }
 
 /// What one client, or all of them, can take of the gateway.
@@ -85,6 +123,8 @@ pub struct Limits {
     pub handshake_timeout: Duration,
     /// Requests at the same time on one HTTP/2 connection.
     pub streams: usize,
+    /// Requests per second from one address; `None`: as many as come.
+    pub rates: Rates,
     /// From the wish to stop to the end of the last request.
     pub drain_timeout: Duration,
 }
@@ -110,8 +150,22 @@ impl Limits {
             handshake_timeout: section.duration("handshake_timeout", "10s", ("10ms", "10m")),
             // What RFC 9113 section 6.5.2 names as the least that is of use.
             streams: section.integer("streams", 100, (1, 10_000)),
+            // Per address, which may be a whole office's: ten people log in per second where thousands work.
+            rates: Rates {
+                login: rate(section.integer("logins_per_second", 10, RATES)),
+                // Of a page with many parallel requests each may refresh.
+                refresh: rate(section.integer("refreshes_per_second", 50, RATES)),
+                logout: rate(section.integer("logouts_per_second", 50, RATES)),
+            },
             // What container schedulers grant before they kill.
             drain_timeout: section.duration("drain_timeout", "30s", ("0s", "1h")),
         }
     }
+}
+
+const RATES: (i64, i64) = (0, 1_000_000);
+
+/// 0 is no limit.
+fn rate(per_second: usize) -> Option<NonZeroU32> {
+    u32::try_from(per_second).ok().and_then(NonZeroU32::new)
 }

@@ -4,9 +4,7 @@
 
 use std::borrow::Cow;
 
-use bytes::Bytes;
 use http::HeaderValue;
-use memchr::memchr;
 use percent_encoding::percent_decode;
 
 use super::{ACCESS, ID_REFRESH, REFRESH};
@@ -97,13 +95,8 @@ pub fn without_own(header: &HeaderValue) -> Option<HeaderValue> {
     if rest.is_empty() {
         None
     } else {
-        HeaderValue::from_maybe_shared(Bytes::from(rest)).ok()
+        HeaderValue::from_bytes(&rest).ok()
     }
-}
-
-/// Whether one of the gateway's cookies is in a `Cookie` header.
-pub fn has_own(header: &HeaderValue) -> bool {
-    pairs(header.as_bytes()).any(|(name, value)| is_own(name, value))
 }
 
 /// Whether a `Set-Cookie` of the upstream names a cookie of the gateway.
@@ -117,16 +110,12 @@ const MAX_CANDIDATES: usize = 4;
 
 /// Name, value and the pair as written, of each cookie in a header.
 fn raw_pairs(header: &[u8]) -> impl Iterator<Item = (&[u8], &[u8], &[u8])> {
-    let mut rest = Some(header);
-    std::iter::from_fn(move || {
-        let from = rest?;
-        let end = memchr(b';', from);
-        rest = end.map(|end| &from[end + 1..]);
-        let pair = from[..end.unwrap_or(from.len())].trim_ascii();
-        Some(match memchr(b'=', pair) {
+    header.split(|byte| *byte == b';').map(|pair| {
+        let pair = pair.trim_ascii();
+        match pair.iter().position(|byte| *byte == b'=') {
             Some(at) => (pair[..at].trim_ascii(), pair[at + 1..].trim_ascii(), pair),
             None => (&b""[..], pair, pair),
-        })
+        }
     })
 }
 
@@ -154,7 +143,7 @@ pub(super) fn is_own(name: &[u8], value: &[u8]) -> bool {
 
 /// Percent-decoded once; tokens have no character that needs it, but clients may encode them all the same.
 fn decoded(value: &[u8]) -> Option<Cow<'_, str>> {
-    if memchr(b'%', value).is_some() {
+    if value.contains(&b'%') {
         percent_decode(value).decode_utf8().ok()
     } else {
         std::str::from_utf8(value).ok().map(Cow::Borrowed)

@@ -9,7 +9,8 @@ use listenfd::ListenFd;
 
 use super::GatewayError;
 use crate::certificates::Certificates;
-use crate::config::{ListenAddress, ListenMode, ProxyPeer, PublicListener};
+use crate::config::{self, ListenAddress, ListenMode, ProxyPeer, PublicListener};
+use crate::proxy::Asker;
 use crate::proxy::listener::{Balancers, Bound, Entrance, PublicSocket, Purpose, Security};
 use crate::socket_file::SocketFile;
 
@@ -160,7 +161,12 @@ fn entrance(listener: &PublicListener, certificates: Option<&Certificates>) -> E
     let purpose = match listener.mode {
         ListenMode::Plain | ListenMode::Tls => Purpose::Proxy,
         ListenMode::Redirect => Purpose::Redirect,
-        ListenMode::ForwardAuth(asker) => Purpose::ForwardAuth(asker),
+        ListenMode::ForwardAuth(asker) => Purpose::ForwardAuth(match asker {
+            config::Asker::Subrequest => Asker::Subrequest,
+            config::Asker::Traefik => Asker::Traefik,
+            config::Asker::Caddy => Asker::Caddy,
+            config::Asker::Envoy => Asker::Envoy,
+        }),
     };
     Entrance {
         security,

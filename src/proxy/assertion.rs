@@ -63,7 +63,7 @@ impl Proxy {
         {
             return Ok(Some(kept.header.clone()));
         }
-        Box::pin(self.trust_keys()).await?;
+        self.trust_keys().await?;
         let made = Assertion::make(&self.issuer, caller, audience, now)?;
         let header = made.header.clone();
         caller.assertion.store(Some(Arc::new(made)));

@@ -27,21 +27,18 @@ impl Background {
         self.handle.spawn(task);
     }
 
-    /// Starts `task`, and waits for it; it goes on if nobody waits any more. Who waits holds a handle, not the task.
-    pub fn run<F>(&self, task: F) -> impl Future<Output = Result<F::Output, Rejection>> + use<F>
+    /// Waits for `task`, which goes on if nobody waits any more.
+    pub async fn run<F>(&self, task: F) -> Result<F::Output, Rejection>
     where
         F: Future + Send + 'static,
         F::Output: Send + 'static,
     {
-        let running = self.handle.spawn(task);
-        async move {
-            running.await.map_err(|error| {
-                error!(
-                    error = %Causes(&error),
-                    "a task of the session store died"
-                );
-                Rejection::Internal
-            })
-        }
+        self.handle.spawn(task).await.map_err(|error| {
+            error!(
+                error = %Causes(&error),
+                "a task of the session store died"
+            );
+            Rejection::Internal
+        })
     }
 }

@@ -97,6 +97,6 @@ impl Proxy {
 
     fn is_cross_site(&self, received: &Received) -> bool {
         let origins = &self.settings.origins;
-        origins.is_cross_site(received.headers(), &received.host)
+        origins.is_cross_site(received.headers(), received.asked_host())
     }
 }

@@ -6,23 +6,22 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{COOKIE, HOST, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY};
+use http::header::{SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY};
 use http::{Request, Response, Uri};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
 
-use super::Proxy;
 use super::authenticate::{Authenticated, Identity, News, is_websocket_handshake};
 use super::headers::{HeaderRules, Told};
 use super::http2;
 use super::listener::Running;
-use super::policy::{ForwardPolicy, UpstreamHost};
+use super::policy::ForwardPolicy;
 use super::receive::Received;
 use super::rejection::Rejection;
 use super::reply::Transport;
-use crate::cookie;
-use crate::upstream::{Replay, Terms, UpstreamBody};
+use super::{Proxy, trust};
+use crate::upstream::{Replay, UpstreamBody};
 
 /// The upstream's answer to a request, before it is made fit for the client.
 #[derive(Debug)]
@@ -96,6 +95,15 @@ impl Answered {
 }
 
 impl Proxy {
+    /// What the client speaks, as far as is known, or else what the public URL says.
+    pub(super) fn scheme(&self, received: &Received) -> &'static str {
+        match received.is_secure() {
+            Some(true) => "https",
+            Some(false) => "http",
+            None => self.settings.scheme,
+        }
+    }
+
     pub(super) async fn forward(
         &self,
         authenticated: Authenticated,
@@ -111,24 +119,19 @@ impl Proxy {
         }
         let websocket = (policy.websocket && is_websocket_handshake(&received))
             .then(|| ClientSide::of(&mut received));
-        let own_cookies = received
-            .headers()
-            .get_all(COOKIE)
-            .iter()
-            .any(cookie::has_own);
+        let own_cookies = self.teller.cookies.read(received.headers()).any_own();
         let transport = Transport::of(&received);
         let assertion = match identity.user() {
             Some(caller) => self.assertion(caller).await?,
             None => None,
         };
+        let scheme = self.scheme(&received);
         let (mut head, body) = received.request.into_parts();
         let told = Told {
             client: received.client.0,
-            scheme: match received.connection.secure {
-                true => "https",
-                false => self.settings.scheme,
-            },
+            scheme,
             host: &received.host,
+            asked_host: trust::asked_host(received.via.as_deref(), &received.host),
             user: identity.user().map(|caller| &caller.header),
             assertion: assertion.as_ref(),
             own_cookies,
@@ -136,33 +139,20 @@ impl Proxy {
             websocket: websocket.is_some(),
         };
         head.headers = self.rules.upstream(head.headers, &told).into_inner();
-        if let UpstreamHost::Name(host) = &policy.host {
-            head.headers.insert(HOST, host.clone());
-        }
-        let path = match &policy.strip_prefix {
-            None => received.path.to_path_and_query(),
-            Some(prefix) => {
-                let below = received.path.strip_prefix(prefix);
-                below.ok_or(Rejection::Internal)?.to_path_and_query()
-            }
-        };
-        head.uri = Uri::from(path);
+        head.uri = Uri::from(received.path.to_path_and_query());
         let body = ForwardedBody {
             incoming: body,
             rules: Rc::clone(&self.rules),
         };
-        let terms = Terms {
-            replay: match websocket {
-                Some(_) => Replay::Never,
-                None => Replay::Allowed,
-            },
-            timeouts: policy.timeouts.as_ref(),
-            host_of_server: policy.host == UpstreamHost::Server,
+        let replay = if websocket.is_some() {
+            Replay::Never
+        } else {
+            Replay::Allowed
         };
 
         let started = self.clock.boot();
         let response = self.upstreams[policy.upstream]
-            .send(Request::from_parts(head, body), terms)
+            .send(Request::from_parts(head, body), replay)
             .await?;
         let upstream_time = self.clock.boot().since(started);
         Ok(Answered {

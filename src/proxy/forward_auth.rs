@@ -17,7 +17,7 @@ use super::policy::{Action, Policy};
 use super::receive::{ClientAddr, Received};
 use super::rejection::{Malformed, Rejection};
 use super::reply::{Reply, ReplyBody, Transport};
-use super::{Proxy, Told};
+use super::{Proxy, Told, trust};
 use crate::telemetry::Outcome;
 
 /// How another proxy asks, and what it makes of an answer.
@@ -128,8 +128,9 @@ impl Proxy {
         };
         let word = Word {
             client: received.client.0,
-            scheme: self.settings.scheme,
+            scheme: self.scheme(&received),
             host: &received.host,
+            asked_host: trust::asked_host(received.via.as_deref(), &received.host),
             user: identity.user().map(|caller| &caller.header),
             assertion: assertion.as_ref(),
             own_cookies: self.teller.cookies.read(received.headers()).any_own(),

@@ -29,6 +29,8 @@ pub struct Told<'a> {
     pub client: IpAddr,
     pub scheme: &'static str,
     pub host: &'a HeaderValue,
+    /// The one that the client asked for, which a proxy in front may have replaced.
+    pub asked_host: &'a HeaderValue,
     /// The identity header; without it the upstream gets none.
     pub user: Option<&'a HeaderValue>,
     /// The same, signed; goes into the assertion header, if the operator named one.
@@ -91,7 +93,7 @@ impl HeaderRules {
         headers.insert(HOST, told.host.clone());
         headers.insert(X_FORWARDED_FOR, address(told.client));
         headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static(told.scheme));
-        headers.insert(X_FORWARDED_HOST, told.host.clone());
+        headers.insert(X_FORWARDED_HOST, told.asked_host.clone());
         if let Some(user) = told.user {
             headers.insert(self.user_header.clone(), user.clone());
         }
@@ -320,36 +322,9 @@ fn strip_own_cookies(headers: &mut HeaderMap) {
     }
 }
 
-/// By hand where it is simple: what formats anything costs more than the rest of these rules.
 fn address(client: IpAddr) -> HeaderValue {
-    let client = match client.to_canonical() {
-        IpAddr::V4(client) => client,
-        client @ IpAddr::V6(_) => {
-            return HeaderValue::try_from(client.to_string()).expect("an address is visible ASCII");
-        }
-    };
-    let (mut text, mut end) = ([0; LONGEST_IPV4], 0);
-    let mut push = |byte| {
-        text[end] = byte;
-        end += 1;
-    };
-    for (nth, octet) in client.octets().into_iter().enumerate() {
-        if nth > 0 {
-            push(b'.');
-        }
-        if octet >= 100 {
-            push(b'0' + octet / 100);
-        }
-        if octet >= 10 {
-            push(b'0' + octet / 10 % 10);
-        }
-        push(b'0' + octet % 10);
-    }
-    HeaderValue::from_bytes(&text[..end]).expect("digits and dots are visible ASCII")
+    HeaderValue::try_from(client.to_canonical().to_string()).expect("an address is visible ASCII")
 }
-
-/// `255.255.255.255`
-const LONGEST_IPV4: usize = 15;
 
 #[cfg(test)]
 mod tests;

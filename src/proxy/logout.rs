@@ -89,6 +89,9 @@ impl Proxy {
         if presented.is_empty() {
             return Ok(Ending::Nothing);
         }
+        for session in &presented {
+            self.rates.count_logout(*session)?;
+        }
         if scope == LogoutScope::Session {
             return Ok(Ending::Sessions(presented));
         }

@@ -34,13 +34,14 @@ mod own_sessions;
 mod patience;
 mod policy;
 mod public_keys;
+mod rates;
 mod receive;
 mod record;
 mod refresh;
 mod rejection;
 mod reply;
+mod trust;
 pub mod tunnel;
-mod verified;
 pub mod websocket;
 
 use std::rc::Rc;
@@ -59,7 +60,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{debug, error, warn};
 
-pub use authenticate::{Caller, Identity};
+pub use authenticate::{Caller, Identity, VerifiedTokens};
 pub use background::Background;
 pub use bearer::Bearer;
 pub use forward_auth::Asker;
@@ -68,18 +69,20 @@ pub use logout::clear_site_data;
 pub use origin::{Origins, OwnOrigin};
 pub use policy::{
     Action, Admission, AntiCsrf, Auth, ForwardPolicy, LogoutPolicy, LogoutScope, Policy,
-    Unauthenticated, UpstreamHost,
+    Unauthenticated,
 };
+pub use rates::{RateSettings, Rates};
 pub use receive::ClientAddr;
 pub use rejection::{REASONS, Rejection};
 pub use reply::{Announced, BodyError, Reply, ReplyBody, Teller, Transport};
 use reply::{Tie, permanent_redirect_reply};
-pub use verified::VerifiedTokens;
+pub use trust::{ForwardedHeaders, TrustedProxies};
 
 use authenticate::News;
 use forward::{Answered, ClientSide};
 use headers::{NO_STORE, protect_from_caches};
 use listener::{ConnectionInfo, Purpose};
+use rates::Counted;
 use receive::{Received, receive};
 use record::Record;
 use rejection::{Malformed, Unproven};
@@ -110,6 +113,7 @@ pub struct SharedProxy {
     pub teller: Teller,
     pub rules: HeaderRules,
     pub settings: Arc<ProxySettings>,
+    pub rates: Rates,
     pub background: Background,
     pub clock: Clock,
     pub metrics: Metrics,
@@ -132,6 +136,7 @@ pub struct ProxySettings {
     pub origins: Origins,
     /// Clients may keep their tokens themselves.
     pub header_mode: bool,
+    pub trusted_proxies: TrustedProxies,
     /// An expired access token is renewed while its request waits.
     pub refresh_in_line: bool,
     /// Where people log in, if they can.
@@ -201,7 +206,7 @@ impl Proxy {
         };
         self.share(
             told.reply.headers_mut(),
-            seen.policy.map(AsRef::as_ref),
+            seen.policy.as_deref(),
             page.as_ref(),
         );
         if let (true, Some(hsts)) = (secure, &self.settings.hsts) {
@@ -227,25 +232,24 @@ impl Proxy {
             started,
             method: seen.asked.unwrap_or(method),
             path: seen.path,
-            policy: seen.policy.cloned(),
+            policy: seen.policy,
             status: told.reply.status().as_u16(),
             outcome: told.outcome.name(),
             reason,
             user: told.identity.user().map(|caller| caller.token.user.clone()),
-            client: client.0,
+            client: seen.client.unwrap_or(client).0,
             upstream: told.upstream_time,
             bytes_out: 0,
         };
         told.reply.map(|body| body.recorded(Box::new(record)))
     }
 
-    /// The stages. A request's future is moved and kept with its connection, so it has room for what most requests do; what
-    /// is rare waits on the heap.
-    async fn answer<'a>(
-        &'a self,
+    /// The stages.
+    async fn answer(
+        &self,
         request: Request<Incoming>,
         connection: Rc<ConnectionInfo>,
-        seen: &mut Seen<'a>,
+        seen: &mut Seen,
     ) -> Result<Told, Rejection> {
         let asker = connection.asker();
         let request = match asker {
@@ -256,22 +260,29 @@ impl Proxy {
                 request
             }
         };
-        let mut received = receive(request, connection, self.settings.header_count)?;
+        let mut received = receive(
+            request,
+            connection,
+            self.settings.header_count,
+            &self.settings.trusted_proxies,
+        )?;
+        seen.client = Some(received.client);
         received.bearer = self.bearer(received.headers());
         seen.path = Some(received.path.clone());
         if received.connection.purpose == Purpose::Redirect {
             return Ok(Told::own(self.to_public_url(&received), Outcome::Own));
         }
-        let policy = self
-            .routes
-            .lookup(&received.path, received.method())
-            .unwrap_or(&self.default_policy);
-        seen.policy = Some(policy);
+        let policy = Arc::clone(
+            self.routes
+                .lookup(&received.path, received.method())
+                .unwrap_or(&self.default_policy),
+        );
+        seen.policy = Some(Arc::clone(&policy));
         seen.transport = Transport::of(&received);
         if let Some(asker) = asker {
-            return Box::pin(self.judge(received, policy, asker)).await;
+            return self.judge(received, &policy, asker).await;
         }
-        if let Some(preflight) = self.preflight(&received, policy) {
+        if let Some(preflight) = self.preflight(&received, &policy) {
             return Ok(Told::own(preflight, Outcome::Own));
         }
         let is_connect = http2::is_extended_connect(&received.request);
@@ -287,7 +298,8 @@ impl Proxy {
                 Ok(self.deliver(answered, forward))
             }
             Action::Login(forward) => {
-                let (answered, opened) = Box::pin(self.login(received, forward)).await?;
+                self.rates.count(Counted::Login, received.client.0)?;
+                let (answered, opened) = self.login(received, forward).await?;
                 let told = self.deliver(answered, forward);
                 Ok(Told {
                     outcome: if opened { Outcome::Login } else { told.outcome },
@@ -295,25 +307,24 @@ impl Proxy {
                 })
             }
             Action::Logout(logout) => {
+                self.rates.count(Counted::Logout, received.client.0)?;
                 seen.transport = self.asked_transport(&received);
-                let reply = Box::pin(self.logout(received, logout)).await?;
+                let reply = self.logout(received, logout).await?;
                 Ok(Told::own(reply, Outcome::Logout))
             }
             Action::Refresh(anti_csrf) => {
+                self.rates.count(Counted::Refresh, received.client.0)?;
                 seen.transport = self.asked_transport(&received);
-                let reply = Box::pin(self.refresh(&received, *anti_csrf)).await?;
+                let reply = self.refresh(&received, *anti_csrf).await?;
                 Ok(Told::own(reply, Outcome::Refresh))
             }
-            Action::PublicKeys => {
-                let reply = Box::pin(self.public_keys()).await?;
-                Ok(Told::own(reply, Outcome::Own))
-            }
+            Action::PublicKeys => Ok(Told::own(self.public_keys().await?, Outcome::Own)),
             Action::OwnSessions(admission) => {
-                let reply = Box::pin(self.own_sessions(received, admission)).await?;
+                let reply = self.own_sessions(received, admission).await?;
                 Ok(Told::own(reply, Outcome::Own))
             }
             Action::OwnSession(admission) => {
-                let reply = Box::pin(self.end_own_session(received, admission)).await?;
+                let reply = self.end_own_session(received, admission).await?;
                 Ok(Told::own(reply, Outcome::Own))
             }
             Action::NotAllowed { allow } => Err(Rejection::MethodNotAllowed {
@@ -564,11 +575,13 @@ impl Proxy {
 
 /// What is known of a request when it is logged.
 #[derive(Default)]
-struct Seen<'a> {
+struct Seen {
     path: Option<CanonicalPath>,
+    /// Whom a proxy that is believed speaks for.
+    client: Option<ClientAddr>,
     /// The method of a request that another proxy asks about.
     asked: Option<Method>,
-    policy: Option<&'a Arc<Policy>>,
+    policy: Option<Arc<Policy>>,
     /// How the client holds its tokens.
     transport: Transport,
 }

@@ -11,7 +11,8 @@ use super::bearer::Bearer;
 use super::forward_auth::Asker;
 use super::listener::ConnectionInfo;
 use super::rejection::{Malformed, Rejection};
-use super::{forward_auth, http2};
+use super::trust::{TrustedProxies, Via};
+use super::{forward_auth, http2, trust};
 use crate::route::CanonicalPath;
 use crate::session::Device;
 
@@ -27,6 +28,8 @@ pub struct Received {
     pub path: CanonicalPath,
     pub host: HeaderValue,
     pub client: ClientAddr,
+    /// What a proxy in front has said of the client, if it is believed.
+    pub via: Option<Box<Via>>,
     /// On which it came.
     pub connection: Rc<ConnectionInfo>,
     /// What it has of ours in `Authorization`.
@@ -45,6 +48,17 @@ impl Received {
 
     pub fn method(&self) -> &Method {
         self.request.method()
+    }
+
+    /// The host that the client asked for.
+    pub fn asked_host(&self) -> &HeaderValue {
+        trust::asked_host(self.via.as_deref(), &self.host)
+    }
+
+    /// Whether the client speaks TLS, with the gateway or with a proxy that says so; `None`: nobody knows.
+    pub fn is_secure(&self) -> Option<bool> {
+        let told = self.via.as_ref().and_then(|via| via.secure);
+        told.or(self.connection.secure.then_some(true))
     }
 
     /// Its client can be told of new tokens.
@@ -72,6 +86,7 @@ pub fn receive(
     request: Request<Incoming>,
     connection: Rc<ConnectionInfo>,
     header_count: usize,
+    trusted: &TrustedProxies,
 ) -> Result<Received, Rejection> {
     let mut request = request;
     if request.version() == Version::HTTP_2 {
@@ -87,8 +102,11 @@ pub fn receive(
     let told = connection
         .asker()
         .and_then(|_| forward_auth::client_of(request.headers()));
+    let via = trusted.told(connection.client.0, request.headers());
+    let client = via.as_ref().map(|via| ClientAddr(via.client));
     Ok(Received {
-        client: told.unwrap_or(connection.client),
+        client: told.or(client).unwrap_or(connection.client),
+        via,
         request,
         path,
         host,
@@ -156,7 +174,7 @@ fn names_host(uri: &Uri, host: &HeaderValue) -> bool {
 }
 
 /// A name, or an IPv6 literal in brackets, and perhaps a port (RFC 3986 section 3.2.2); no user part, nothing encoded.
-fn is_authority(authority: &[u8]) -> bool {
+pub fn is_authority(authority: &[u8]) -> bool {
     let after_literal = authority
         .iter()
         .rposition(|byte| *byte == b']')

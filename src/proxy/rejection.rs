@@ -1,6 +1,7 @@
 //! The answers that the gateway gives instead of the upstream: all of them, in one list.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use http::{HeaderValue, StatusCode};
 use thiserror::Error;
@@ -44,6 +45,8 @@ pub enum Rejection {
     NoSuchSession,
     #[error("session was refreshed too often")]
     TooManyRefreshes,
+    #[error("too many requests of this kind from the client's address, or for the session")]
+    TooManyRequests { retry_after: Duration },
     #[error("session store is unavailable")]
     StoreUnavailable(#[source] StoreFailure),
     /// Refused here from now on, and owed to the store.
@@ -128,7 +131,7 @@ impl Rejection {
             Self::Unauthenticated { login: None, .. } => StatusCode::UNAUTHORIZED,
             Self::CrossSite | Self::UserDisabled | Self::NotAskable => StatusCode::FORBIDDEN,
             Self::NoSuchSession => StatusCode::NOT_FOUND,
-            Self::TooManyRefreshes => StatusCode::TOO_MANY_REQUESTS,
+            Self::TooManyRefreshes | Self::TooManyRequests { .. } => StatusCode::TOO_MANY_REQUESTS,
             Self::StoreUnavailable(_) | Self::LogoutNotWritten(_) => {
                 StatusCode::SERVICE_UNAVAILABLE
             }
@@ -168,6 +171,7 @@ impl Rejection {
             Self::NotAskable => "this path is for the gateway itself".into(),
             Self::NoSuchSession => "no such session".into(),
             Self::TooManyRefreshes => "too many refreshes".into(),
+            Self::TooManyRequests { .. } => "too many requests".into(),
             Self::StoreUnavailable(_) => "sessions cannot be checked now".into(),
             Self::LogoutNotWritten(_) => "logged out here; other replicas will know later".into(),
             Self::Upstream(error) if upstream_status(error) == StatusCode::GATEWAY_TIMEOUT => {
@@ -216,6 +220,7 @@ impl Rejection {
             } => "cross_site",
             Self::NotAskable => "not_askable",
             Self::TooManyRefreshes => "too_many_refreshes",
+            Self::TooManyRequests { .. } => "too_many_requests",
             Self::StoreUnavailable(_) => "store_unavailable",
             Self::LogoutNotWritten(_) => "logout_not_written",
             Self::Upstream(error) => error.name(),
@@ -293,6 +298,7 @@ pub const REASONS: &[&str] = &[
     "no_such_session",
     "not_askable",
     "too_many_refreshes",
+    "too_many_requests",
     "store_unavailable",
     "logout_not_written",
     "upstream_connect",

@@ -332,6 +332,10 @@ impl Teller {
             Rejection::TooManyRefreshes => {
                 headers.insert(RETRY_AFTER, HeaderValue::from_static("60"));
             }
+            Rejection::TooManyRequests { retry_after } => {
+                let seconds = retry_after.as_secs_f64().ceil();
+                headers.insert(RETRY_AFTER, HeaderValue::from(seconds as u64));
+            }
             Rejection::StoreUnavailable(_)
             | Rejection::LogoutNotWritten(_)
             | Rejection::Upstream(UpstreamError::Full { .. }) => {

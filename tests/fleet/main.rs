@@ -8,7 +8,6 @@
     reason = "clippy.toml allows it in test functions, and these are their helpers"
 )]
 
-mod checker;
 mod faults;
 mod stories;
 mod storm;

@@ -6,6 +6,7 @@
     reason = "clippy.toml allows it in test functions, and these are their helpers"
 )]
 
+mod addresses;
 mod bodies;
 mod commands;
 mod ending;

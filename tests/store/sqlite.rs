@@ -34,7 +34,7 @@ impl File {
 
     pub async fn remove(self) {}
 
-    pub fn url(&self) -> String {
+    fn url(&self) -> String {
         format!("sqlite:{}", self.path().display())
     }
 

@@ -31,7 +31,7 @@ use tracing::{debug, warn};
 pub use activity::Running;
 pub use connection::{ConnectionInfo, Purpose};
 pub use introduction::{Balancers, Entrance, Security};
-pub use places::ConnectionsByAddress;
+pub use places::{ConnectionsByAddress, block_of};
 pub use socket::Bound;
 
 use super::Proxy;

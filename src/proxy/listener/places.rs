@@ -120,7 +120,7 @@ impl Drop for AddressPlace {
 }
 
 /// Who has one address of IPv6 has all of its /64.
-fn block_of(address: IpAddr) -> IpAddr {
+pub fn block_of(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from_bits(
             address.to_bits() & !u128::from(u64::MAX),
