@@ -118,6 +118,14 @@ impl Fleet {
         }
     }
 
+    /// The same with every state for itself, so that a story keeps its names.
+    pub fn with_names(config: Config) -> Self {
+        Self {
+            symmetry: Symmetry::none(),
+            ..Self::new(config)
+        }
+    }
+
     pub fn breaks(&self, rule: Break) -> bool {
         self.config.broken == Some(rule)
     }

@@ -22,10 +22,7 @@ impl Symmetry {
     /// A broken rule is told as a story, and there names stay.
     pub fn of(config: &Config) -> Self {
         if config.broken.is_some() {
-            return Self {
-                replicas: None,
-                logouts: None,
-            };
+            return Self::none();
         }
         let count = config.replicas();
         let alike = config.outdated.is_empty()
@@ -49,6 +46,13 @@ impl Symmetry {
                 (true, _, true) => Some(Logouts::Apart(asked.len())),
                 _ => None,
             },
+        }
+    }
+
+    pub fn none() -> Self {
+        Self {
+            replicas: None,
+            logouts: None,
         }
     }
 
