@@ -150,12 +150,11 @@ impl Limits {
             handshake_timeout: section.duration("handshake_timeout", "10s", ("10ms", "10m")),
             // What RFC 9113 section 6.5.2 names as the least that is of use.
             streams: section.integer("streams", 100, (1, 10_000)),
-            // Per address, which may be a whole office's: ten people log in per second where thousands work.
+            // Per address, which may be a whole load balancer's: what a flood of them costs is then a few percent of a core.
             rates: Rates {
-                login: rate(section.integer("logins_per_second", 10, RATES)),
-                // Of a page with many parallel requests each may refresh.
-                refresh: rate(section.integer("refreshes_per_second", 50, RATES)),
-                logout: rate(section.integer("logouts_per_second", 50, RATES)),
+                login: rate(section.integer("logins_per_second", 100, RATES)),
+                refresh: rate(section.integer("refreshes_per_second", 1000, RATES)),
+                logout: rate(section.integer("logouts_per_second", 1000, RATES)),
             },
             // What container schedulers grant before they kill.
             drain_timeout: section.duration("drain_timeout", "30s", ("0s", "1h")),

@@ -14,10 +14,12 @@ use crate::support::process::{eventually, within};
 use crate::support::random::Random;
 use crate::support::server::Kind;
 
+type Story = fn(&Fleet, &mut Person<'_>);
+
 /// All of them, on one fleet, which is whole again after each.
 pub fn all(kind: Kind) {
     let fleet = Fleet::start(kind, Settings::default());
-    let stories: [(&str, fn(&Fleet, &mut Person<'_>)); 8] = [
+    let stories: [(&str, Story); 8] = [
         ("cut off", a_replica_that_is_cut_off_answers_503_and_heals),
         ("reads", a_replica_without_a_lease_reads_the_store),
         ("held head", a_held_head_delays_logouts_and_no_lease),
@@ -62,7 +64,8 @@ fn a_replica_that_is_cut_off_answers_503_and_heals(fleet: &Fleet, person: &mut P
             Outcome::Served,
             "within its lease, memory is enough"
         );
-        let took = person.end_under_watch(&[goes.clone()], Ending::Logout, 1, Some(round));
+        let took =
+            person.end_under_watch(std::slice::from_ref(&goes), Ending::Logout, 1, Some(round));
         assert!(took < LEASE * 4, "{how}: a logout took {took:?}");
         eventually("protected pages are unavailable", || {
             person.look_at(2, &stays) == Outcome::Unavailable
@@ -97,7 +100,7 @@ fn a_replica_without_a_lease_reads_the_store(fleet: &Fleet, person: &mut Person<
         fleet.replicas().iter().all(|replica| !replica.is_ready())
     });
     assert_eq!(person.look(&stays), [Outcome::Served; 3]);
-    person.end_under_watch(&[goes.clone()], Ending::Logout, 1, None);
+    person.end_under_watch(std::slice::from_ref(&goes), Ending::Logout, 1, None);
     assert_eq!(person.look(&goes), [Outcome::Refused; 3]);
     assert_eq!(person.look(&stays), [Outcome::Served; 3]);
     outsider.run("ROLLBACK");
@@ -130,7 +133,7 @@ fn a_held_head_delays_logouts_and_no_lease(fleet: &Fleet, person: &mut Person<'_
         );
     });
     outsider.run("ROLLBACK");
-    person.end_under_watch(&[goes.clone()], Ending::Logout, 1, Some(1));
+    person.end_under_watch(std::slice::from_ref(&goes), Ending::Logout, 1, Some(1));
     assert_eq!(person.look(&goes), [Outcome::Refused; 3]);
 }
 
@@ -159,7 +162,7 @@ fn a_logout_whose_replica_dies_before_it_answers_holds_elsewhere(
             assert!(first.join().unwrap().is_none(), "it was answered too early");
         });
         // Nothing is left to delete, and this one answers no sooner than it may.
-        person.end_under_watch(&[session.clone()], Ending::Logout, 1, Some(1));
+        person.end_under_watch(std::slice::from_ref(&session), Ending::Logout, 1, Some(1));
         fleet.replica(2).link.heal();
         fleet.replica(0).start();
         eventually("all know", || {
@@ -348,7 +351,7 @@ pub fn checked_in_the_database_every_request_reads(kind: Kind) {
     for session in [&by_hand, &by_logout] {
         assert_eq!(person.look(session), [Outcome::Served; 2]);
     }
-    person.end_under_watch(&[by_logout.clone()], Ending::Logout, 1, Some(0));
+    person.end_under_watch(std::slice::from_ref(&by_logout), Ending::Logout, 1, Some(0));
     assert_eq!(person.look(&by_logout), [Outcome::Refused; 2]);
     Outsider::of(&fleet).run("DELETE FROM session WHERE user_id = 'hand'");
     assert_eq!(person.look(&by_hand), [Outcome::Refused; 2]);
@@ -375,7 +378,7 @@ pub fn unchecked_a_token_outlives_its_session(kind: Kind) {
     let fleet = Fleet::start(kind, settings);
     let mut person = Person::new(&fleet, &Random::new(5), 0);
     let session = person.log_in("goes");
-    person.end_under_watch(&[session.clone()], Ending::Logout, 1, Some(0));
+    person.end_under_watch(std::slice::from_ref(&session), Ending::Logout, 1, Some(0));
     assert_eq!(person.look(&session), [Outcome::Served; 2]);
     assert!(person.history.check().violations.len() >= 2);
     fleet.server().freeze();
