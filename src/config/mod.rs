@@ -40,8 +40,8 @@ pub use error::{ConfigError, ConfigErrors, Origin, Problem};
 pub use listeners::{Asker, ListenAddress, ListenMode, ProxyPeer, PublicListener};
 pub use reader::KnownKey;
 pub use rules::{
-    Auth, ClearSiteData, ForwardRule, LoginRule, LogoutRule, LogoutScope, Route, RuleTarget, Rules,
-    Unauthenticated, Upstream401,
+    Auth, ClearSiteData, ForwardRule, LoginRule, LogoutRule, LogoutScope, Route, RouteTimeouts,
+    RuleTarget, Rules, Unauthenticated, Upstream401, UpstreamHost,
 };
 pub use server::{ForwardedHeaders, Limits, Rates, Server, TrustedProxies};
 pub use session::{AntiCsrf, Refresh, Session};

@@ -4,11 +4,11 @@ use std::error::Error;
 
 use super::reader::Section;
 use super::rules::{
-    Auth, ClearSiteData, ForwardRule, LoginRule, LogoutRule, LogoutScope, RuleTarget,
-    Unauthenticated, Upstream401, WrittenRule,
+    Auth, ClearSiteData, ForwardRule, LoginRule, LogoutRule, LogoutScope, RouteTimeouts,
+    RuleTarget, Unauthenticated, Upstream401, UpstreamHost, WrittenRule,
 };
 use super::session::{ANTI_CSRF, cookie_reaches};
-use super::upstream::Upstreams;
+use super::upstream::{CONNECT_LIMITS, RESPONSE_LIMITS, STALL_LIMITS, Upstreams};
 use super::values::{self, Reason, RedirectTarget};
 use crate::route::{InvalidMethods, InvalidPattern, MethodSet, PathPattern};
 
@@ -145,6 +145,16 @@ fn read_route(
             &[("pass", Upstream401::Pass), ("403", Upstream401::Forbidden)],
         ),
         anti_csrf: section.optional_one_of("anti_csrf", &ANTI_CSRF),
+        strip_prefix: section.optional_text("strip_prefix", prefix),
+        exposes_subpaths: section.bool("expose_subpaths", false),
+        // The application makes links from it.
+        host: section.text("host", "keep", upstream_host),
+        timeouts: RouteTimeouts {
+            connect: section.optional_duration("connect_timeout", CONNECT_LIMITS),
+            response: section.optional_duration("response_timeout", RESPONSE_LIMITS),
+            stall: section.optional_duration("stall_timeout", STALL_LIMITS),
+            total: section.optional_duration("total_timeout", STALL_LIMITS),
+        },
     };
     if target.unauthenticated == Unauthenticated::Redirect && !has_login {
         section.conflict(
@@ -154,6 +164,14 @@ fn read_route(
     }
     let exposes_everything = section.bool("expose_everything", false);
     let pattern = pattern?;
+    if let Some(prefix) = &target.strip_prefix
+        && !is_at_or_below(&pattern.to_string(), prefix)
+    {
+        section.conflict(
+            "strip_prefix",
+            "path does not begin with it: every path of the rule has to",
+        );
+    }
     if target.auth == Auth::None && pattern.to_string() == "/**" && !exposes_everything {
         section.conflict(
             "auth",
@@ -166,6 +184,28 @@ fn read_route(
         section.origin_of("path"),
         RuleTarget::Forward(target),
     ))
+}
+
+/// What can be taken away from a path: one or more whole segments.
+fn prefix(text: &str) -> Result<String, Reason> {
+    let allowed = r#"the beginning of a path, without a slash at its end, such as "/static""#;
+    match literal_path(text) {
+        Ok(path) if path.ends_with('/') => Err(allowed.into()),
+        result => result,
+    }
+}
+
+fn is_at_or_below(path: &str, prefix: &str) -> bool {
+    let rest = path.strip_prefix(prefix);
+    rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+}
+
+fn upstream_host(text: &str) -> Result<UpstreamHost, Reason> {
+    match text {
+        "keep" => Ok(UpstreamHost::Keep),
+        "upstream" => Ok(UpstreamHost::Server),
+        name => values::host(name).map(UpstreamHost::Name),
+    }
 }
 
 fn read_path(section: &mut Section<'_>) -> Option<PathPattern> {

@@ -7,8 +7,9 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
-use http::Method;
+use http::{HeaderValue, Method};
 
 use super::error::Origin;
 use super::reader::Section;
@@ -77,6 +78,40 @@ pub struct ForwardRule {
     pub upstream_401: Upstream401,
     /// Instead of `session.anti_csrf`.
     pub anti_csrf: Option<AntiCsrf>,
+    /// What the upstream does not see of the path: canonical, without a slash at the end.
+    pub strip_prefix: Option<String>,
+    /// The operator knows that other paths of the upstream can be reached by this rule.
+    pub exposes_subpaths: bool,
+    pub host: UpstreamHost,
+    pub timeouts: RouteTimeouts,
+}
+
+/// What the upstream finds in `Host`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum UpstreamHost {
+    /// What the client asked for.
+    Keep,
+    /// The server's own.
+    Server,
+    Name(HeaderValue),
+}
+
+/// What differs from the upstream's own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RouteTimeouts {
+    pub connect: Option<Duration>,
+    pub response: Option<Duration>,
+    pub stall: Option<Duration>,
+    pub total: Option<Duration>,
+}
+
+impl RouteTimeouts {
+    const NONE: Self = Self {
+        connect: None,
+        response: None,
+        stall: None,
+        total: None,
+    };
 }
 
 /// What is made of an upstream's 401 to a request whose session is live: to the browser SDKs it says that the session is over.
@@ -221,6 +256,7 @@ impl Rules {
                 rules.push(implied);
             }
         }
+        refuse_exposed(root, upstreams, &rules);
         rules.extend(own);
         rules.extend(other_methods_of_logouts(&rules));
         let fallback = Route {
@@ -246,6 +282,35 @@ impl Rules {
     }
 }
 
+/// A public rule that takes a prefix away reaches whatever else the application has: `/static/admin` becomes `/admin`, which
+/// needs a session by its own name.
+fn refuse_exposed(root: &Section<'_>, upstreams: &Upstreams, rules: &[WrittenRule]) {
+    let forwards = || {
+        rules.iter().filter_map(|rule| match &rule.rule.target {
+            RuleTarget::Forward(forward) => Some((rule, forward)),
+            _ => None,
+        })
+    };
+    for (rule, public) in forwards() {
+        if public.auth == Auth::Required || public.strip_prefix.is_none() || public.exposes_subpaths
+        {
+            continue;
+        }
+        let is_protected = |other: &ForwardRule| {
+            other.auth == Auth::Required && upstreams.share_servers(public.upstream, other.upstream)
+        };
+        if is_protected(&FALLBACK) || forwards().any(|(_, other)| is_protected(other)) {
+            root.report_at(
+                Some(&rule.origin),
+                format!(
+                    "{} takes its prefix away and needs no session, so it opens paths of the same servers that need one by another rule, or because no rule names them: serve what is public by an [[upstream]] of its own that is not the first, or say expose_subpaths = true in this [[route]]",
+                    rule.rule.pattern
+                ),
+            );
+        }
+    }
+}
+
 const FALLBACK: ForwardRule = ForwardRule {
     auth: Auth::Required,
     upstream: UpstreamId(0),
@@ -254,6 +319,10 @@ const FALLBACK: ForwardRule = ForwardRule {
     session_control: false,
     upstream_401: Upstream401::Pass,
     anti_csrf: None,
+    strip_prefix: None,
+    exposes_subpaths: false,
+    host: UpstreamHost::Keep,
+    timeouts: RouteTimeouts::NONE,
 };
 
 fn route_id(index: usize) -> RouteId {
@@ -371,6 +440,7 @@ fn login_pages(logins: &[WrittenRule]) -> Vec<WrittenRule> {
             session_control: false,
             upstream_401: Upstream401::Pass,
             anti_csrf,
+            ..FALLBACK
         });
         let methods = MethodSet::parse(&["GET", "HEAD"]).ok()?;
         let pattern = login.rule.pattern.clone();

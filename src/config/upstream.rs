@@ -231,6 +231,15 @@ impl Upstreams {
         upstreams
     }
 
+    /// Whether two upstreams are the same application, in whole or in part.
+    pub fn share_servers(&self, one: UpstreamId, other: UpstreamId) -> bool {
+        let servers = |id: UpstreamId| self.complete.get(id.0).map(|upstream| &upstream.servers);
+        one == other
+            || servers(one)
+                .zip(servers(other))
+                .is_some_and(|(one, other)| one.iter().any(|server| other.contains(server)))
+    }
+
     /// The key `upstream` of a rule; the first one if it is absent.
     pub fn of_rule(&self, section: &mut Section<'_>) -> UpstreamId {
         let named = section.optional_text("upstream", |text| {
@@ -248,13 +257,13 @@ impl Upstreams {
 
 /// A connection stands in milliseconds or, as a rule, not at all.
 const CONNECT_TIMEOUT: &str = "5s";
-const CONNECT_LIMITS: (&str, &str) = ("1ms", "5m");
+pub(super) const CONNECT_LIMITS: (&str, &str) = ("1ms", "5m");
 /// What common reverse proxies wait.
 const RESPONSE_TIMEOUT: &str = "60s";
-const RESPONSE_LIMITS: (&str, &str) = ("1ms", "1d");
+pub(super) const RESPONSE_LIMITS: (&str, &str) = ("1ms", "1d");
 /// Longer than the pauses of streams that show that they live, as those for browsers do.
 const STALL_TIMEOUT: &str = "5m";
-const STALL_LIMITS: (&str, &str) = ("1ms", "30d");
+pub(super) const STALL_LIMITS: (&str, &str) = ("1ms", "30d");
 /// Below the 5s after which Node.js closes a connection, so that it is never the upstream that closes under a request.
 const IDLE_TIMEOUT: &str = "4s";
 /// As many as one worker usefully has under way.

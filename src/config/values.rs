@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use http::uri::{Authority, PathAndQuery};
-use http::{HeaderName, Uri};
+use http::{HeaderName, HeaderValue, Uri};
 use ipnet::IpNet;
 
 use crate::store::StoreLocation;
@@ -191,6 +191,15 @@ pub(super) fn server_name(text: &str) -> Result<String, Reason> {
         Ok(_) => Ok(text.to_owned()),
         Err(_) => Err(r#"a host name or an address, such as "app.internal""#.into()),
     }
+}
+
+/// What can stand in `Host`: a name or an address, and perhaps a port.
+pub(super) fn host(text: &str) -> Result<HeaderValue, Reason> {
+    let authority: Option<Authority> = text.parse().ok();
+    authority
+        .filter(|authority| authority_is_whole(authority) && text.contains(['.', ':']))
+        .and_then(|authority| HeaderValue::from_str(authority.as_str()).ok())
+        .ok_or_else(|| r#""keep", "upstream", or a host with a dot or a port in it, such as "app.internal" or "app:3000""#.into())
 }
 
 /// What is asked for to see whether a server is well.

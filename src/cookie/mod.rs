@@ -15,7 +15,7 @@ use cookie::{Cookie, SameSite};
 use http::HeaderValue;
 use http::header::{COOKIE, HeaderMap};
 
-pub use scan::{Candidates, PresentedCookies, sets_own, without_own};
+pub use scan::{Candidates, PresentedCookies, has_own, sets_own, without_own};
 use scan::{is_own, pairs};
 
 use crate::clock::Timestamp;

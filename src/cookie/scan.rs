@@ -4,7 +4,9 @@
 
 use std::borrow::Cow;
 
+use bytes::Bytes;
 use http::HeaderValue;
+use memchr::memchr;
 use percent_encoding::percent_decode;
 
 use super::{ACCESS, ID_REFRESH, REFRESH};
@@ -95,8 +97,13 @@ pub fn without_own(header: &HeaderValue) -> Option<HeaderValue> {
     if rest.is_empty() {
         None
     } else {
-        HeaderValue::from_bytes(&rest).ok()
+        HeaderValue::from_maybe_shared(Bytes::from(rest)).ok()
     }
+}
+
+/// Whether one of the gateway's cookies is in a `Cookie` header.
+pub fn has_own(header: &HeaderValue) -> bool {
+    pairs(header.as_bytes()).any(|(name, value)| is_own(name, value))
 }
 
 /// Whether a `Set-Cookie` of the upstream names a cookie of the gateway.
@@ -110,12 +117,16 @@ const MAX_CANDIDATES: usize = 4;
 
 /// Name, value and the pair as written, of each cookie in a header.
 fn raw_pairs(header: &[u8]) -> impl Iterator<Item = (&[u8], &[u8], &[u8])> {
-    header.split(|byte| *byte == b';').map(|pair| {
-        let pair = pair.trim_ascii();
-        match pair.iter().position(|byte| *byte == b'=') {
+    let mut rest = Some(header);
+    std::iter::from_fn(move || {
+        let from = rest?;
+        let end = memchr(b';', from);
+        rest = end.map(|end| &from[end + 1..]);
+        let pair = from[..end.unwrap_or(from.len())].trim_ascii();
+        Some(match memchr(b'=', pair) {
             Some(at) => (pair[..at].trim_ascii(), pair[at + 1..].trim_ascii(), pair),
             None => (&b""[..], pair, pair),
-        }
+        })
     })
 }
 
@@ -143,7 +154,7 @@ pub(super) fn is_own(name: &[u8], value: &[u8]) -> bool {
 
 /// Percent-decoded once; tokens have no character that needs it, but clients may encode them all the same.
 fn decoded(value: &[u8]) -> Option<Cow<'_, str>> {
-    if value.contains(&b'%') {
+    if memchr(b'%', value).is_some() {
         percent_decode(value).decode_utf8().ok()
     } else {
         std::str::from_utf8(value).ok().map(Cow::Borrowed)

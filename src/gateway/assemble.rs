@@ -12,10 +12,11 @@ use crate::proxy::listener::{ConnectionsByAddress, ListenerSettings};
 use crate::proxy::{
     Action, Admission, AntiCsrf, Auth, ForwardPolicy, ForwardedHeaders, HeaderRules, LogoutPolicy,
     LogoutScope, Origins, OwnOrigin, Policy, ProxySettings, RateSettings, Teller, TrustedProxies,
-    Unauthenticated, clear_site_data,
+    Unauthenticated, UpstreamHost, clear_site_data,
 };
 use crate::refresher::RefresherSettings;
 use crate::route::RouteTable;
+use crate::upstream::{Timeouts, Total};
 
 /// The rules as the proxy takes them.
 pub struct Routes {
@@ -28,7 +29,7 @@ pub fn routes(config: &Config, teller: &Teller) -> Routes {
         Arc::new(Policy {
             route: route.id,
             label,
-            action: action(&route.target, teller, &config.session),
+            action: action(&route.target, teller, config),
         })
     };
     Routes {
@@ -40,10 +41,11 @@ pub fn routes(config: &Config, teller: &Teller) -> Routes {
     }
 }
 
-fn action(target: &RuleTarget, teller: &Teller, session: &config::Session) -> Action {
+fn action(target: &RuleTarget, teller: &Teller, config: &Config) -> Action {
+    let session = &config.session;
     let own = anti_csrf(session.anti_csrf);
     match target {
-        RuleTarget::Forward(rule) => Action::Forward(forward(rule, own)),
+        RuleTarget::Forward(rule) => Action::Forward(forward(rule, own, config)),
         RuleTarget::Login(rule) => Action::Login(open_to_all(
             rule.upstream,
             rule.anti_csrf.map_or(own, anti_csrf),
@@ -87,7 +89,7 @@ fn anti_csrf(configured: config::AntiCsrf) -> AntiCsrf {
 }
 
 /// `own` is what holds for all paths.
-fn forward(rule: &config::ForwardRule, own: AntiCsrf) -> ForwardPolicy {
+fn forward(rule: &config::ForwardRule, own: AntiCsrf, config: &Config) -> ForwardPolicy {
     ForwardPolicy {
         admission: Admission {
             auth: match rule.auth {
@@ -106,7 +108,41 @@ fn forward(rule: &config::ForwardRule, own: AntiCsrf) -> ForwardPolicy {
         websocket: rule.websocket,
         session_control: rule.session_control,
         forbid_upstream_401: rule.upstream_401 == config::Upstream401::Forbidden,
+        strip_prefix: rule.strip_prefix.clone(),
+        host: match &rule.host {
+            config::UpstreamHost::Keep => UpstreamHost::Keep,
+            config::UpstreamHost::Server => UpstreamHost::Server,
+            config::UpstreamHost::Name(name) => UpstreamHost::Name(name.clone()),
+        },
+        timeouts: timeouts(rule, config),
     }
+}
+
+/// `None`: those of the upstream, as they are.
+fn timeouts(rule: &config::ForwardRule, config: &Config) -> Option<Timeouts> {
+    let config::RouteTimeouts {
+        connect,
+        response,
+        stall,
+        total,
+    } = rule.timeouts;
+    let any = [connect, response, stall, total]
+        .iter()
+        .any(Option::is_some);
+    let general = config.upstreams.get(rule.upstream.0)?.timeouts;
+    any.then(|| Timeouts {
+        connect: connect.unwrap_or(general.connect),
+        response: response.unwrap_or(general.response),
+        stall: stall.unwrap_or(general.stall),
+        // Whoever says it of a route means all that is there.
+        total: match total {
+            Some(limit) => Some(Total {
+                limit,
+                for_streams: true,
+            }),
+            None => general.total,
+        },
+    })
 }
 
 /// For whoever comes to log in, or has just logged out.
@@ -121,6 +157,9 @@ fn open_to_all(upstream: config::UpstreamId, anti_csrf: AntiCsrf) -> ForwardPoli
         websocket: false,
         session_control: false,
         forbid_upstream_401: false,
+        strip_prefix: None,
+        host: UpstreamHost::Keep,
+        timeouts: None,
     }
 }
 

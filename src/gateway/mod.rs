@@ -40,8 +40,8 @@ use crate::refresher::Refresher;
 use crate::revocation::{Revocations, RoundError};
 use crate::socket_file::SocketFile;
 use crate::store::{SessionStore, StoreError};
-use crate::telemetry::{Metrics, MetricsSettings, RevocationGauges};
-use crate::upstream::{SharedUpstream, TlsSetupError, UpstreamSettings};
+use crate::telemetry::{Metrics, MetricsSettings, RevocationGauges, ServerGauges};
+use crate::upstream::{ServerStatus, SharedUpstream, TlsSetupError, UpstreamSettings};
 
 use admin_token::AdminTokenError;
 use key_keeper::KeyKeeper;
@@ -243,6 +243,7 @@ impl Gateway {
             };
             background.spawn(listener.serve(state, tokens.stop_background.clone()));
         }
+        observe_upstreams(&parts, &upstreams);
         background.block_on(find(&upstreams));
         for upstream in &upstreams {
             background.spawn(upstream.clone().watch());
@@ -399,6 +400,48 @@ fn build_upstreams(config: &Config, clock: &Clock) -> Result<Vec<SharedUpstream>
         })
     };
     config.upstreams.iter().map(build).collect()
+}
+
+/// Shows how the servers stand, in metrics and as warnings: a replica whose application is down is no worse than its neighbours,
+/// and goes on being asked.
+fn observe_upstreams(parts: &Parts, upstreams: &[SharedUpstream]) {
+    let servers = {
+        let upstreams = upstreams.to_vec();
+        move || {
+            let servers = upstreams.iter().flat_map(SharedUpstream::servers);
+            servers.collect::<Vec<ServerStatus>>()
+        }
+    };
+    parts.metrics.observe_upstreams({
+        let servers = servers.clone();
+        move || servers().into_iter().map(gauges).collect()
+    });
+    parts.readiness.add_warning("upstream servers", move || {
+        let out: Vec<String> = servers()
+            .iter()
+            .filter(|server| !server.is_in())
+            .map(|server| {
+                let why = match server.passes_checks {
+                    true => "is ejected",
+                    false => "fails its health checks",
+                };
+                format!("{} of {} {why}", server.server, server.upstream)
+            })
+            .collect();
+        match out.is_empty() {
+            true => Ok(()),
+            false => Err(out.join(", ")),
+        }
+    });
+}
+
+fn gauges(server: ServerStatus) -> ServerGauges {
+    ServerGauges {
+        is_in: server.is_in(),
+        upstream: server.upstream,
+        server: server.server,
+        ejections: server.ejections,
+    }
 }
 
 /// Looks up the names of servers, so that the first request need not wait for them. Those that take long, or are not there yet,

@@ -63,7 +63,7 @@ impl Proxy {
         {
             return Ok(Some(kept.header.clone()));
         }
-        self.trust_keys().await?;
+        Box::pin(self.trust_keys()).await?;
         let made = Assertion::make(&self.issuer, caller, audience, now)?;
         let header = made.header.clone();
         caller.assertion.store(Some(Arc::new(made)));

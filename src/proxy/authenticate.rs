@@ -10,7 +10,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use arc_swap::ArcSwapOption;
 use http::HeaderValue;
-use moka::sync::Cache;
 
 use super::assertion::Assertion;
 use super::bearer::Bearer;
@@ -21,7 +20,6 @@ use super::reply::Announced;
 use super::{Proxy, headers, http2, origin};
 use crate::clock::Timestamp;
 use crate::cookie::{Candidates, PresentedCookies};
-use crate::issuer::Issuer;
 use crate::refresher::NotRefreshed;
 use crate::revocation::Verdict;
 use crate::session::{RefreshToken, SessionHandle, VerifiedAccessToken};
@@ -50,7 +48,7 @@ pub struct Caller {
     /// The user id as the identity header writes it.
     pub header: HeaderValue,
     /// The token was shown by a client on this replica, and the store is told.
-    shown: AtomicBool,
+    pub(super) shown: AtomicBool,
     /// What the application was told last, signed.
     pub(super) assertion: ArcSwapOption<Assertion>,
 }
@@ -83,35 +81,6 @@ pub(super) enum Standing {
     Nobody,
     Known(Arc<Caller>, News),
     Over(Unproven),
-}
-
-/// Tokens that were verified before: a hit saves the signature, and nothing else.
-#[derive(Clone, Debug)]
-pub struct VerifiedTokens {
-    cache: Cache<Box<str>, Arc<Caller>>,
-}
-
-impl VerifiedTokens {
-    pub fn new(max_entries: u64) -> Self {
-        Self {
-            cache: Cache::builder().max_capacity(max_entries).build(),
-        }
-    }
-
-    pub(super) fn verify(&self, token: &str, issuer: &Issuer) -> Option<Arc<Caller>> {
-        if let Some(caller) = self.cache.get(token) {
-            return Some(caller);
-        }
-        let verified = issuer.verify_access(token).ok()?;
-        let caller = Arc::new(Caller {
-            header: verified.user.to_header_value(),
-            assertion: ArcSwapOption::empty(),
-            token: verified,
-            shown: AtomicBool::new(false),
-        });
-        self.cache.insert(token.into(), Arc::clone(&caller));
-        Some(caller)
-    }
 }
 
 impl Proxy {
@@ -276,10 +245,12 @@ impl Proxy {
                     && !presented.refresh.is_empty() => {}
             standing => return Ok(standing),
         }
-        match self.one_refresh_token(&presented.refresh, now).await? {
+        match Box::pin(self.one_refresh_token(&presented.refresh, now)).await? {
             OneToken::None => Ok(Standing::Nobody),
             OneToken::Several => Ok(Standing::Over(Unproven::Over)),
-            OneToken::This(token) => self.renew(received, token, presented.has_spare()).await,
+            OneToken::This(token) => {
+                Box::pin(self.renew(received, token, presented.has_spare())).await
+            }
         }
     }
 

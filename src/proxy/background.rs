@@ -27,18 +27,21 @@ impl Background {
         self.handle.spawn(task);
     }
 
-    /// Waits for `task`, which goes on if nobody waits any more.
-    pub async fn run<F>(&self, task: F) -> Result<F::Output, Rejection>
+    /// Starts `task`, and waits for it; it goes on if nobody waits any more. Who waits holds a handle, not the task.
+    pub fn run<F>(&self, task: F) -> impl Future<Output = Result<F::Output, Rejection>> + use<F>
     where
         F: Future + Send + 'static,
         F::Output: Send + 'static,
     {
-        self.handle.spawn(task).await.map_err(|error| {
-            error!(
-                error = %Causes(&error),
-                "a task of the session store died"
-            );
-            Rejection::Internal
-        })
+        let running = self.handle.spawn(task);
+        async move {
+            running.await.map_err(|error| {
+                error!(
+                    error = %Causes(&error),
+                    "a task of the session store died"
+                );
+                Rejection::Internal
+            })
+        }
     }
 }

@@ -6,7 +6,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY};
+use http::header::{COOKIE, HOST, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY};
 use http::{Request, Response, Uri};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
@@ -16,12 +16,13 @@ use super::authenticate::{Authenticated, Identity, News, is_websocket_handshake}
 use super::headers::{HeaderRules, Told};
 use super::http2;
 use super::listener::Running;
-use super::policy::ForwardPolicy;
+use super::policy::{ForwardPolicy, UpstreamHost};
 use super::receive::Received;
 use super::rejection::Rejection;
 use super::reply::Transport;
 use super::{Proxy, trust};
-use crate::upstream::{Replay, UpstreamBody};
+use crate::cookie;
+use crate::upstream::{Replay, Terms, UpstreamBody};
 
 /// The upstream's answer to a request, before it is made fit for the client.
 #[derive(Debug)]
@@ -119,7 +120,11 @@ impl Proxy {
         }
         let websocket = (policy.websocket && is_websocket_handshake(&received))
             .then(|| ClientSide::of(&mut received));
-        let own_cookies = self.teller.cookies.read(received.headers()).any_own();
+        let own_cookies = received
+            .headers()
+            .get_all(COOKIE)
+            .iter()
+            .any(cookie::has_own);
         let transport = Transport::of(&received);
         let assertion = match identity.user() {
             Some(caller) => self.assertion(caller).await?,
@@ -139,20 +144,33 @@ impl Proxy {
             websocket: websocket.is_some(),
         };
         head.headers = self.rules.upstream(head.headers, &told).into_inner();
-        head.uri = Uri::from(received.path.to_path_and_query());
+        if let UpstreamHost::Name(host) = &policy.host {
+            head.headers.insert(HOST, host.clone());
+        }
+        let path = match &policy.strip_prefix {
+            None => received.path.to_path_and_query(),
+            Some(prefix) => {
+                let below = received.path.strip_prefix(prefix);
+                below.ok_or(Rejection::Internal)?.to_path_and_query()
+            }
+        };
+        head.uri = Uri::from(path);
         let body = ForwardedBody {
             incoming: body,
             rules: Rc::clone(&self.rules),
         };
-        let replay = if websocket.is_some() {
-            Replay::Never
-        } else {
-            Replay::Allowed
+        let terms = Terms {
+            replay: match websocket {
+                Some(_) => Replay::Never,
+                None => Replay::Allowed,
+            },
+            timeouts: policy.timeouts.as_ref(),
+            host_of_server: policy.host == UpstreamHost::Server,
         };
 
         let started = self.clock.boot();
         let response = self.upstreams[policy.upstream]
-            .send(Request::from_parts(head, body), replay)
+            .send(Request::from_parts(head, body), terms)
             .await?;
         let upstream_time = self.clock.boot().since(started);
         Ok(Answered {

@@ -42,6 +42,7 @@ mod rejection;
 mod reply;
 mod trust;
 pub mod tunnel;
+mod verified;
 pub mod websocket;
 
 use std::rc::Rc;
@@ -60,7 +61,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{debug, error, warn};
 
-pub use authenticate::{Caller, Identity, VerifiedTokens};
+pub use authenticate::{Caller, Identity};
 pub use background::Background;
 pub use bearer::Bearer;
 pub use forward_auth::Asker;
@@ -69,7 +70,7 @@ pub use logout::clear_site_data;
 pub use origin::{Origins, OwnOrigin};
 pub use policy::{
     Action, Admission, AntiCsrf, Auth, ForwardPolicy, LogoutPolicy, LogoutScope, Policy,
-    Unauthenticated,
+    Unauthenticated, UpstreamHost,
 };
 pub use rates::{RateSettings, Rates};
 pub use receive::ClientAddr;
@@ -77,6 +78,7 @@ pub use rejection::{REASONS, Rejection};
 pub use reply::{Announced, BodyError, Reply, ReplyBody, Teller, Transport};
 use reply::{Tie, permanent_redirect_reply};
 pub use trust::{ForwardedHeaders, TrustedProxies};
+pub use verified::VerifiedTokens;
 
 use authenticate::News;
 use forward::{Answered, ClientSide};
@@ -206,7 +208,7 @@ impl Proxy {
         };
         self.share(
             told.reply.headers_mut(),
-            seen.policy.as_deref(),
+            seen.policy.map(AsRef::as_ref),
             page.as_ref(),
         );
         if let (true, Some(hsts)) = (secure, &self.settings.hsts) {
@@ -232,7 +234,7 @@ impl Proxy {
             started,
             method: seen.asked.unwrap_or(method),
             path: seen.path,
-            policy: seen.policy,
+            policy: seen.policy.cloned(),
             status: told.reply.status().as_u16(),
             outcome: told.outcome.name(),
             reason,
@@ -244,12 +246,13 @@ impl Proxy {
         told.reply.map(|body| body.recorded(Box::new(record)))
     }
 
-    /// The stages.
-    async fn answer(
-        &self,
+    /// The stages. A request's future is moved and kept with its connection, so it has room for what most requests do; what
+    /// is rare waits on the heap.
+    async fn answer<'a>(
+        &'a self,
         request: Request<Incoming>,
         connection: Rc<ConnectionInfo>,
-        seen: &mut Seen,
+        seen: &mut Seen<'a>,
     ) -> Result<Told, Rejection> {
         let asker = connection.asker();
         let request = match asker {
@@ -272,17 +275,16 @@ impl Proxy {
         if received.connection.purpose == Purpose::Redirect {
             return Ok(Told::own(self.to_public_url(&received), Outcome::Own));
         }
-        let policy = Arc::clone(
-            self.routes
-                .lookup(&received.path, received.method())
-                .unwrap_or(&self.default_policy),
-        );
-        seen.policy = Some(Arc::clone(&policy));
+        let policy = self
+            .routes
+            .lookup(&received.path, received.method())
+            .unwrap_or(&self.default_policy);
+        seen.policy = Some(policy);
         seen.transport = Transport::of(&received);
         if let Some(asker) = asker {
-            return self.judge(received, &policy, asker).await;
+            return Box::pin(self.judge(received, policy, asker)).await;
         }
-        if let Some(preflight) = self.preflight(&received, &policy) {
+        if let Some(preflight) = self.preflight(&received, policy) {
             return Ok(Told::own(preflight, Outcome::Own));
         }
         let is_connect = http2::is_extended_connect(&received.request);
@@ -299,7 +301,7 @@ impl Proxy {
             }
             Action::Login(forward) => {
                 self.rates.count(Counted::Login, received.client.0)?;
-                let (answered, opened) = self.login(received, forward).await?;
+                let (answered, opened) = Box::pin(self.login(received, forward)).await?;
                 let told = self.deliver(answered, forward);
                 Ok(Told {
                     outcome: if opened { Outcome::Login } else { told.outcome },
@@ -309,22 +311,25 @@ impl Proxy {
             Action::Logout(logout) => {
                 self.rates.count(Counted::Logout, received.client.0)?;
                 seen.transport = self.asked_transport(&received);
-                let reply = self.logout(received, logout).await?;
+                let reply = Box::pin(self.logout(received, logout)).await?;
                 Ok(Told::own(reply, Outcome::Logout))
             }
             Action::Refresh(anti_csrf) => {
                 self.rates.count(Counted::Refresh, received.client.0)?;
                 seen.transport = self.asked_transport(&received);
-                let reply = self.refresh(&received, *anti_csrf).await?;
+                let reply = Box::pin(self.refresh(&received, *anti_csrf)).await?;
                 Ok(Told::own(reply, Outcome::Refresh))
             }
-            Action::PublicKeys => Ok(Told::own(self.public_keys().await?, Outcome::Own)),
+            Action::PublicKeys => {
+                let reply = Box::pin(self.public_keys()).await?;
+                Ok(Told::own(reply, Outcome::Own))
+            }
             Action::OwnSessions(admission) => {
-                let reply = self.own_sessions(received, admission).await?;
+                let reply = Box::pin(self.own_sessions(received, admission)).await?;
                 Ok(Told::own(reply, Outcome::Own))
             }
             Action::OwnSession(admission) => {
-                let reply = self.end_own_session(received, admission).await?;
+                let reply = Box::pin(self.end_own_session(received, admission)).await?;
                 Ok(Told::own(reply, Outcome::Own))
             }
             Action::NotAllowed { allow } => Err(Rejection::MethodNotAllowed {
@@ -575,13 +580,13 @@ impl Proxy {
 
 /// What is known of a request when it is logged.
 #[derive(Default)]
-struct Seen {
+struct Seen<'a> {
     path: Option<CanonicalPath>,
     /// Whom a proxy that is believed speaks for.
     client: Option<ClientAddr>,
     /// The method of a request that another proxy asks about.
     asked: Option<Method>,
-    policy: Option<Arc<Policy>>,
+    policy: Option<&'a Arc<Policy>>,
     /// How the client holds its tokens.
     transport: Transport,
 }

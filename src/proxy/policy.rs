@@ -3,6 +3,7 @@
 use http::HeaderValue;
 
 use crate::telemetry::RouteId;
+use crate::upstream::Timeouts;
 
 /// A rule of the route table.
 #[derive(Clone, Debug)]
@@ -45,6 +46,21 @@ pub struct ForwardPolicy {
     pub session_control: bool,
     /// The application's own 401 to a live session becomes 403, so that no browser SDK takes it for an expired token.
     pub forbid_upstream_401: bool,
+    /// What the application does not see of the path.
+    pub strip_prefix: Option<String>,
+    pub host: UpstreamHost,
+    /// Instead of the upstream's own.
+    pub timeouts: Option<Timeouts>,
+}
+
+/// What the application finds in `Host`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum UpstreamHost {
+    /// What the client asked for.
+    Keep,
+    /// The server's own.
+    Server,
+    Name(HeaderValue),
 }
 
 /// Who gets in.

@@ -120,8 +120,12 @@ fn parse_filter(filter: &str) -> Result<EnvFilter, LogError> {
         })
 }
 
-/// `EnvFilter` takes a lone word that is no level for a target: with `inof`, all other logs would be off.
+/// `EnvFilter` takes a lone word that is no level for a target: with `inof`, all other logs would be off. Of what is not ASCII it
+/// takes half a character, and panics; targets are names of modules.
 fn is_no_level(word: &str) -> bool {
+    if !word.is_ascii() {
+        return true;
+    }
     !word.is_empty() && !word.contains(['=', '[', ']']) && word.parse::<LevelFilter>().is_err()
 }
 
@@ -293,7 +297,11 @@ pub(super) mod tests {
             assert!(matches!(error, LogError::Filter { .. }), "{filter:?}");
             assert!(error.to_string().contains(filter), "{error}");
         }
-        for (filter, typo) in [("inof", "inof"), ("warn, portcullis", "portcullis")] {
+        for (filter, typo) in [
+            ("inof", "inof"),
+            ("warn, portcullis", "portcullis"),
+            (" 0𐝀=", "0𐝀="),
+        ] {
             let error = check_filter(filter).unwrap_err();
             assert!(matches!(error, LogError::NoLevel { .. }), "{filter:?}");
             assert!(error.to_string().contains(typo), "{error}");

@@ -147,6 +147,14 @@ impl Metrics {
         self.0.counted.observe_certificates(Box::new(certificates));
     }
 
+    /// Where to ask, at each scrape, how the servers of the upstreams stand. The first registration stays.
+    pub fn observe_upstreams(
+        &self,
+        servers: impl Fn() -> Vec<ServerGauges> + Send + Sync + 'static,
+    ) {
+        self.0.counted.observe_upstreams(Box::new(servers));
+    }
+
     /// All metrics in the OpenMetrics text format, [`CONTENT_TYPE`].
     pub fn encode(&self) -> String {
         let mut text = String::with_capacity(16 * 1024);
@@ -194,6 +202,19 @@ pub struct CertificateGauges {
     pub reloads: u64,
     /// Those in the files cannot be used; older ones are shown.
     pub refused: bool,
+}
+
+/// How a server of an upstream stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServerGauges {
+    /// The upstream's name in the configuration.
+    pub upstream: Arc<str>,
+    /// The server's place, as the configuration has it.
+    pub server: Arc<str>,
+    /// It gets requests.
+    pub is_in: bool,
+    /// How often it was ejected since the start.
+    pub ejections: u64,
 }
 
 /// What happens to sessions; all of it rare beside requests.

@@ -14,7 +14,7 @@ use prometheus_client::metrics::gauge::ConstGauge;
 use super::counters::{
     Bounds, GATEWAY_BOUNDS, HistogramSum, Level, Shard, UPSTREAM_BOUNDS, WorkerMetrics,
 };
-use super::metrics::{CertificateGauges, RevocationGauges};
+use super::metrics::{CertificateGauges, RevocationGauges, ServerGauges};
 use super::outcome::Outcome;
 
 /// The shards of all workers, and whom to ask for the rest.
@@ -25,6 +25,7 @@ pub(super) struct Counted {
     revocation: OnceLock<Observer<RevocationGauges>>,
     dropped_log_lines: OnceLock<Observer<u64>>,
     certificates: OnceLock<Observer<CertificateGauges>>,
+    upstreams: OnceLock<Observer<Vec<ServerGauges>>>,
 }
 
 pub(super) type Observer<T> = Box<dyn Fn() -> T + Send + Sync>;
@@ -45,6 +46,7 @@ impl Counted {
             revocation: OnceLock::new(),
             dropped_log_lines: OnceLock::new(),
             certificates: OnceLock::new(),
+            upstreams: OnceLock::new(),
         }
     }
 
@@ -62,6 +64,10 @@ impl Counted {
 
     pub(super) fn observe_certificates(&self, observer: Observer<CertificateGauges>) {
         let _ = self.certificates.set(observer);
+    }
+
+    pub(super) fn observe_upstreams(&self, observer: Observer<Vec<ServerGauges>>) {
+        let _ = self.upstreams.set(observer);
     }
 
     fn encode_requests(&self, encoder: &mut DescriptorEncoder) -> fmt::Result {
@@ -202,6 +208,42 @@ impl Counted {
             u64::from(gauges.refused),
         )
     }
+
+    fn encode_upstreams(&self, encoder: &mut DescriptorEncoder) -> fmt::Result {
+        let Some(observe) = self.upstreams.get() else {
+            return Ok(());
+        };
+        let servers = observe();
+        let labels = |server: &ServerGauges| {
+            [
+                ("upstream", server.upstream.to_string()),
+                ("server", server.server.to_string()),
+            ]
+        };
+        let mut metric = encoder.encode_descriptor(
+            "upstream_server_up",
+            "1 while a server of an upstream gets requests.",
+            None,
+            MetricType::Gauge,
+        )?;
+        for server in &servers {
+            metric
+                .encode_family(&labels(server))?
+                .encode_gauge(&i64::from(server.is_in))?;
+        }
+        let mut metric = encoder.encode_descriptor(
+            "upstream_ejections",
+            "How often a server of an upstream was left alone because it had failed several times in a row.",
+            None,
+            MetricType::Counter,
+        )?;
+        for server in &servers {
+            metric
+                .encode_family(&labels(server))?
+                .encode_counter::<NoLabelSet, u64, f64>(&server.ejections, None)?;
+        }
+        Ok(())
+    }
 }
 
 impl Collector for Counted {
@@ -211,7 +253,8 @@ impl Collector for Counted {
         self.encode_levels(&mut encoder)?;
         self.encode_revocation(&mut encoder)?;
         self.encode_dropped_log_lines(&mut encoder)?;
-        self.encode_certificates(&mut encoder)
+        self.encode_certificates(&mut encoder)?;
+        self.encode_upstreams(&mut encoder)
     }
 }
 

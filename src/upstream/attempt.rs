@@ -106,7 +106,7 @@ impl Upstream {
         };
         let turn = match pool.turn_now(server, wanted) {
             Some(turn) => Some(turn),
-            None => pool.turn(server, wanted, order.timeouts.connect).await,
+            None => Box::pin(pool.turn(server, wanted, order.timeouts.connect)).await,
         };
         if order.host_of_server {
             request.headers_mut().insert(HOST, server.host.clone());
@@ -118,7 +118,7 @@ impl Upstream {
                     .await;
             }
             Some(Turn::Stream(stream)) => {
-                return self.on_stream(stream, server, request, order, true).await;
+                return Box::pin(self.on_stream(stream, server, request, order, true)).await;
             }
             Some(Turn::Open(opening)) => opening,
             None => {
@@ -126,12 +126,13 @@ impl Upstream {
                 return Failed::not_sent(UpstreamError::Full { upstream }, request);
             }
         };
-        match self.open(server, pool, opening, order).await {
+        match Box::pin(self.open(server, pool, opening, order)).await {
             Ok(Used::Connection(connection, _)) => {
-                self.on_connection(at, connection, request, order, false)
-                    .await
+                Box::pin(self.on_connection(at, connection, request, order, false)).await
             }
-            Ok(Used::Stream(stream)) => self.on_stream(stream, server, request, order, false).await,
+            Ok(Used::Stream(stream)) => {
+                Box::pin(self.on_stream(stream, server, request, order, false)).await
+            }
             Err(error) => Failed::not_sent(error, request),
         }
     }

@@ -63,6 +63,13 @@ pub struct ServerStatus {
     pub ejections: u64,
 }
 
+impl ServerStatus {
+    /// Whether it gets requests.
+    pub fn is_in(&self) -> bool {
+        self.passes_checks && !self.is_ejected
+    }
+}
+
 impl SharedUpstream {
     /// Reads the files that TLS needs, and connects to nothing.
     pub fn new(settings: UpstreamSettings, clock: Clock) -> Result<Self, TlsSetupError> {

@@ -8,6 +8,7 @@
     reason = "clippy.toml allows it in test functions, and these are their helpers"
 )]
 
+mod checker;
 mod faults;
 mod stories;
 mod storm;

@@ -10,11 +10,11 @@
 )]
 
 mod claims;
-mod databases;
 mod full_disk;
 mod keys;
 mod link;
 mod logins;
+mod migrate;
 mod moving;
 mod mysql;
 mod postgres;

@@ -12,8 +12,7 @@ use sqlx::{AssertSqlSafe, Connection, PgConnection, Row, query, raw_sql};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-use crate::databases;
-use crate::support::{ACCESS, NOW, log_after, open, replica_row, user};
+use crate::support::{self, ACCESS, NOW, log_after, open, replica_row, user};
 
 /// A database of its own on the shared server, dropped at the end of the test.
 pub struct Database {
@@ -97,7 +96,7 @@ async fn admin(statement: &str) {
 }
 
 fn server_url() -> String {
-    databases::url("PORTCULLIS_TEST_POSTGRES")
+    support::server_url("PORTCULLIS_TEST_POSTGRES")
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
@@ -300,7 +299,10 @@ async fn whoever_may_not_log_in_is_told_so_without_the_password() {
 #[tokio::test]
 async fn tls_is_as_strict_as_the_url_says() {
     let database = Database::new().await;
-    let (url, ca) = (database.url(), databases::ca());
+    let (url, ca) = (
+        database.url(),
+        support::server_url("PORTCULLIS_TEST_DATABASE_CA"),
+    );
     for (parameters, encrypted) in [
         ("sslmode=disable".to_owned(), Some(false)),
         (String::new(), Some(true)),

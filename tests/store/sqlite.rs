@@ -34,7 +34,7 @@ impl File {
 
     pub async fn remove(self) {}
 
-    fn url(&self) -> String {
+    pub fn url(&self) -> String {
         format!("sqlite:{}", self.path().display())
     }
 

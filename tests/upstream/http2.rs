@@ -416,6 +416,53 @@ fn a_server_that_says_goodbye_loses_no_request() {
     });
 }
 
+/// The server says what became of a request that it does not answer, and only "nothing" is believed.
+#[test]
+fn what_the_server_refused_goes_out_again_whatever_it_is() {
+    for (method, reason, is_repeated) in [
+        (Method::POST, h2::Reason::REFUSED_STREAM, true),
+        (Method::GET, h2::Reason::REFUSED_STREAM, true),
+        (Method::POST, h2::Reason::CANCEL, false),
+        (Method::POST, h2::Reason::INTERNAL_ERROR, false),
+        (Method::POST, h2::Reason::NO_ERROR, false),
+    ] {
+        worker(async {
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let address = listener.local_addr().unwrap();
+            let seen = Rc::new(Cell::new(0));
+            let count = Rc::clone(&seen);
+            tokio::task::spawn_local(async move {
+                loop {
+                    let (socket, _) = listener.accept().await.unwrap();
+                    let mut connection = h2::server::handshake(socket).await.unwrap();
+                    let count = Rc::clone(&count);
+                    tokio::task::spawn_local(async move {
+                        while let Some(Ok((_, mut respond))) = connection.accept().await {
+                            count.set(count.get() + 1);
+                            if count.get() == 2 {
+                                respond.send_reset(reason);
+                                continue;
+                            }
+                            respond.send_response(Response::new(()), true).unwrap();
+                        }
+                    });
+                }
+            });
+            let upstream = upstream_at(address);
+            fetch(&upstream, get("/")).await.unwrap();
+            let sent = upstream
+                .send(bodiless(method.clone(), "/"), Replay::Allowed)
+                .await;
+            assert_eq!(sent.is_ok(), is_repeated, "{method} {reason:?}: {sent:?}");
+            assert_eq!(
+                seen.get(),
+                2 + usize::from(is_repeated),
+                "{method} {reason:?}"
+            );
+        });
+    }
+}
+
 #[test]
 fn one_that_speaks_no_http2_is_refused() {
     worker(async {

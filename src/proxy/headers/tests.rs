@@ -3,7 +3,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use http::header::{CACHE_CONTROL, HeaderMap, HeaderName, HeaderValue};
 use proptest::prelude::{prop_assert_eq, proptest};
 
-use super::{HeaderRules, Told, protect_from_caches};
+use super::{HeaderRules, Told, address, protect_from_caches};
 
 fn rules() -> HeaderRules {
     HeaderRules::new(HeaderName::from_static("x-auth-user-id"))
@@ -250,5 +250,15 @@ proptest! {
     ) {
         let name = format!("X{}auth{}User{}ID", separators[0], separators[1], separators[2]);
         prop_assert_eq!(upstream(&[(name.as_str(), "admin")], None), with_told(&[]));
+    }
+}
+
+proptest! {
+    #[test]
+    fn an_address_is_written_as_it_is_shown(octets: [u8; 4], words: [u16; 8]) {
+        for client in [IpAddr::from(octets), IpAddr::from(words), IpAddr::V6(Ipv4Addr::from(octets).to_ipv6_mapped())] {
+            let written = address(client);
+            prop_assert_eq!(written.to_str().unwrap(), client.to_canonical().to_string());
+        }
     }
 }

@@ -197,10 +197,14 @@ async fn migrate(connection: &mut PgConnection) -> Result<Vec<PendingMigration>,
 
 /// What is not applied, or was applied in other words.
 async fn pending(connection: &mut PgConnection) -> Result<Vec<PendingMigration>, StoreError> {
-    let table = query("SELECT 1 WHERE to_regclass('_sqlx_migrations') IS NOT NULL")
-        .fetch_optional(&mut *connection)
-        .await
-        .map_err(classify)?;
+    // Not `to_regclass`, which answers from a cache that a wait for an advisory lock does not renew.
+    let table = query(
+        "SELECT 1 FROM pg_catalog.pg_tables
+         WHERE tablename = '_sqlx_migrations' AND schemaname = ANY (current_schemas(false))",
+    )
+    .fetch_optional(&mut *connection)
+    .await
+    .map_err(classify)?;
     let rows = match table {
         None => Vec::new(),
         Some(_) => query("SELECT version, checksum FROM _sqlx_migrations WHERE success")

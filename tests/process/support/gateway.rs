@@ -324,10 +324,15 @@ impl Gateway {
 
     /// The status of an answer of the private listener.
     pub fn admin_status(&self, path: &str) -> u16 {
+        self.admin_get(path).status
+    }
+
+    /// An answer of the private listener.
+    pub fn admin_get(&self, path: &str) -> super::Answer {
         let mut conn = Conn::to(self.admin());
         let host = self.admin();
         conn.send(format!("GET {path} HTTP/1.1\r\nhost: {host}\r\n\r\n"));
-        conn.answer().status
+        conn.answer()
     }
 
     /// The status of a GET with these cookies, over a connection of its own.

@@ -1,0 +1,168 @@
+//! What a fleet costs: `cargo bench --bench fleet`, on a quiet machine. Prints tables for the README.
+//!
+//! The replicas are processes of the optimised binary, on a database server of the program's own with its data in memory, all on
+//! this machine with the clients: what is measured is our own work and the servers', not a disk or a network.
+
+#![expect(clippy::unwrap_used, reason = "a program for people; it may end")]
+#![expect(clippy::print_stdout, reason = "its tables are what it is for")]
+
+mod memory;
+mod numbers;
+#[expect(
+    dead_code,
+    reason = "shared with the tests of the fleet, which use all of it"
+)]
+#[path = "../../tests/fleet/support/mod.rs"]
+mod support;
+
+use std::sync::Mutex;
+use std::thread;
+use std::time::Duration;
+
+use numbers::{Sorted, statements};
+use support::client::Client;
+use support::clients::{Ending, Person, Session};
+use support::fleet::{Fleet, Settings};
+use support::random::Random;
+use support::server::Kind;
+
+const REPLICAS: [&[&str]; 3] = [&["3s"], &["3s"; 3], &["3s"; 8]];
+
+fn main() {
+    println!(
+        "| store | replicas | logout p50 ms | p99 ms | logouts/s | stale ms | statements/request | statements/s idle |"
+    );
+    println!("|---|---|---|---|---|---|---|---|");
+    for kind in [Kind::Postgres, Kind::MariaDb] {
+        for leases in REPLICAS {
+            let settings = Settings {
+                leases,
+                revocation: "",
+                is_direct: true,
+            };
+            measure(&Fleet::start(kind, settings), kind);
+        }
+    }
+    println!("\n| with 1,000,000 revocations | |\n|---|---|");
+    memory::measure();
+    for kind in [Kind::Postgres, Kind::MariaDb] {
+        memory::measure_start(kind);
+    }
+}
+
+fn measure(fleet: &Fleet, kind: Kind) {
+    let replicas = fleet.replicas().len();
+    let idle = idle_statements(fleet);
+    let per_request = statements_per_request(fleet, idle);
+    let times = moderate_load(fleet);
+    let rate = full_load(fleet);
+    let stale = staleness(fleet);
+    println!(
+        "| {kind:?} | {replicas} | {:.1} | {:.1} | {rate:.0} | {} | {per_request:.4} | {idle:.1} |",
+        times.percentile(50),
+        times.percentile(99),
+        stale.as_millis(),
+    );
+}
+
+/// Of the whole fleet, per second.
+fn idle_statements(fleet: &Fleet) -> f64 {
+    thread::sleep(Duration::from_secs(3));
+    let (first, started) = (statements(fleet), fleet.clock.boot());
+    thread::sleep(Duration::from_secs(8));
+    let (last, ended) = (statements(fleet), fleet.clock.boot());
+    (last - first) as f64 / ended.since(started).as_secs_f64()
+}
+
+/// Beyond what the fleet does when idle, by the server's own count.
+fn statements_per_request(fleet: &Fleet, idle: f64) -> f64 {
+    const REQUESTS: u32 = 20_000;
+    let mut person = Person::new(fleet, &Random::new(1), 0);
+    let session = person.log_in("reader");
+    person.look(&session);
+    thread::sleep(Duration::from_secs(2));
+    let (first, started) = (statements(fleet), fleet.clock.boot());
+    let mut client = Client::default();
+    for _ in 0..REQUESTS {
+        let answer = client.get(fleet.replica(0).address(), "/", &session.cookie);
+        assert_eq!(answer.unwrap().status, 200);
+    }
+    thread::sleep(Duration::from_secs(2));
+    let (last, ended) = (statements(fleet), fleet.clock.boot());
+    let expected = idle * ended.since(started).as_secs_f64();
+    ((last - first) as f64 - expected) / f64::from(REQUESTS)
+}
+
+/// Four people who log in and out, one after the other, anywhere.
+fn moderate_load(fleet: &Fleet) -> Sorted {
+    let times = Mutex::new(Vec::new());
+    thread::scope(|scope| {
+        for number in 1..=4 {
+            let times = &times;
+            scope.spawn(move || {
+                let mut person = Person::new(fleet, &Random::new(2), number);
+                let mut client = Client::default();
+                for round in 0..250 {
+                    let session = person.log_in(&format!("user-{number}-{round}"));
+                    let started = fleet.clock.boot();
+                    log_out(fleet, &mut client, round, &session);
+                    let took = fleet.clock.boot().since(started);
+                    times.lock().unwrap().push(took);
+                }
+            });
+        }
+    });
+    Sorted::new(times.into_inner().unwrap())
+}
+
+/// As many logouts at once as there are clients.
+fn full_load(fleet: &Fleet) -> f64 {
+    const CLIENTS: usize = 96;
+    const EACH: usize = 50;
+    let sessions: Vec<Vec<Session>> = thread::scope(|scope| {
+        let logins: Vec<_> = (0..CLIENTS)
+            .map(|number| {
+                scope.spawn(move || {
+                    let number = u32::try_from(number).unwrap();
+                    let mut person = Person::new(fleet, &Random::new(3), number);
+                    let log_in = |round| person.log_in(&format!("crowd-{number}-{round}"));
+                    (0..EACH).map(log_in).collect()
+                })
+            })
+            .collect();
+        logins
+            .into_iter()
+            .map(|login| login.join().unwrap())
+            .collect()
+    });
+    let started = fleet.clock.boot();
+    thread::scope(|scope| {
+        for (number, sessions) in sessions.iter().enumerate() {
+            scope.spawn(move || {
+                let mut client = Client::default();
+                for session in sessions {
+                    log_out(fleet, &mut client, number, session);
+                }
+            });
+        }
+    });
+    (CLIENTS * EACH) as f64 / fleet.clock.boot().since(started).as_secs_f64()
+}
+
+fn log_out(fleet: &Fleet, client: &mut Client, number: usize, session: &Session) {
+    let replica = fleet.replica(number % fleet.replicas().len());
+    let answer = client.post(replica.address(), "/logout", &session.cookie);
+    assert_eq!(answer.unwrap().status, 200);
+}
+
+/// The longest time after a logout was asked for that any replica still served.
+fn staleness(fleet: &Fleet) -> Duration {
+    let mut person = Person::new(fleet, &Random::new(4), 100);
+    for round in 0..200 {
+        let session = person.log_in(&format!("stale-{round}"));
+        person.end_under_watch(&[session], Ending::Logout, 1, None);
+    }
+    let findings = person.history.check();
+    findings.assert_none();
+    findings.stalest
+}
