@@ -1,4 +1,4 @@
-//! What README.md and ARCHITECTURE.md say of the code is so: files, imports, dependencies, tests and configuration keys.
+//! What README.md, ARCHITECTURE.md and SECURITY.md say of the code is so: files, imports, dependencies, tests and configuration keys.
 
 #![expect(
     clippy::unwrap_used,
@@ -60,15 +60,22 @@ fn every_source_file_is_in_the_house_and_no_other() {
 
 #[test]
 fn every_path_that_is_named_exists() {
-    const FOLDERS: [&str; 6] = [
+    const FOLDERS: [&str; 8] = [
         "src",
         "tests",
         "config",
+        "docs",
+        "fuzz",
         "migrations",
         "examples",
         "scripts",
     ];
-    for name in ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md"] {
+    for name in [
+        "README.md",
+        "ARCHITECTURE.md",
+        "CONTRIBUTING.md",
+        "SECURITY.md",
+    ] {
         let text = document(name);
         for path in quoted(&text).chain(linked(&text)) {
             let path = path.split("::").next().unwrap().trim_start_matches("./");
@@ -82,18 +89,43 @@ fn every_path_that_is_named_exists() {
 
 #[test]
 fn every_test_that_is_named_exists() {
-    let text = document("ARCHITECTURE.md");
-    let tests: Vec<String> = quoted(&text)
-        .filter(|text| text.contains(".rs::"))
+    for name in ["ARCHITECTURE.md", "SECURITY.md"] {
+        let text = document(name);
+        let tests: Vec<String> = quoted(&text)
+            .filter(|text| text.contains(".rs::"))
+            .collect();
+        assert!(tests.len() > 30, "{name} names tests");
+        for test in tests {
+            let (path, function) = test.split_once("::").unwrap();
+            let source = fs::read_to_string(root().join(path)).unwrap_or_default();
+            assert!(
+                source.contains(&format!("fn {function}(")),
+                "{name}: there is no {test}"
+            );
+        }
+    }
+}
+
+/// Of the words that SECURITY.md names as what closes a class, each is one of a file of the same cell.
+#[test]
+fn what_closes_a_class_is_where_it_is_said_to_be() {
+    let text = document("SECURITY.md");
+    let classes = text.split("| class |").nth(1).unwrap();
+    let cells: Vec<&str> = classes
+        .lines()
+        .skip(2)
+        .map_while(|line| line.strip_prefix("| "))
+        .map(|line| line.split(" | ").nth(1).unwrap())
         .collect();
-    assert!(tests.len() > 30, "the invariants name their tests");
-    for test in tests {
-        let (path, function) = test.split_once("::").unwrap();
-        let source = fs::read_to_string(root().join(path)).unwrap_or_default();
-        assert!(
-            source.contains(&format!("fn {function}(")),
-            "there is no {test}"
-        );
+    assert!(cells.len() > 20, "the table of classes");
+    for cell in cells {
+        let (files, words): (Vec<String>, Vec<String>) =
+            quoted(cell).partition(|text| text.starts_with("src/"));
+        let sources: String = files.iter().map(|file| document(file)).collect();
+        assert!(!files.is_empty(), "{cell}");
+        for part in words.iter().flat_map(|word| word.split("::")) {
+            assert!(sources.contains(part), "{part} is not in {files:?}");
+        }
     }
 }
 
