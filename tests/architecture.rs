@@ -78,7 +78,8 @@ fn every_path_that_is_named_exists() {
     ] {
         let text = document(name);
         for path in quoted(&text).chain(linked(&text)) {
-            let path = path.split("::").next().unwrap().trim_start_matches("./");
+            let path = path.split("::").next().unwrap();
+            let path = path.split('#').next().unwrap().trim_start_matches("./");
             let first = path.split('/').next().unwrap();
             if path.contains('/') && FOLDERS.contains(&first) && !path.contains(['*', ' ', '<']) {
                 assert!(root().join(path).exists(), "{name} names {path}");
