@@ -19,6 +19,7 @@ mod assertion;
 mod authenticate;
 mod background;
 mod bearer;
+mod caught;
 mod cors;
 mod forgery;
 mod forward;
@@ -45,6 +46,7 @@ pub mod tunnel;
 mod verified;
 pub mod websocket;
 
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -81,6 +83,7 @@ pub use trust::{ForwardedHeaders, TrustedProxies};
 pub use verified::VerifiedTokens;
 
 use authenticate::News;
+use caught::caught;
 use forward::{Answered, ClientSide};
 use headers::{NO_STORE, protect_from_caches};
 use listener::{ConnectionInfo, Purpose};
@@ -198,7 +201,8 @@ impl Proxy {
         let page = self.allowed_page(request.headers());
         let (client, secure) = (connection.client, connection.secure);
         let asker = connection.asker();
-        let told = self.answer(request, connection, &mut seen).await;
+        let told = caught(pin!(self.answer(request, connection, &mut seen))).await;
+        let told = told.unwrap_or(Err(Rejection::Internal));
         let (mut told, reason) = match told {
             Ok(told) => (told, None),
             Err(rejection) => {
