@@ -114,6 +114,34 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for StrictRequests<S> {
     }
 }
 
+/// What is made of a connection's bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Scanned {
+    /// The heads that were approved.
+    pub heads: usize,
+    /// How many bytes came before the one that was refused; `None`: all are taken.
+    pub refused_at: Option<usize>,
+}
+
+/// Reads bytes that come in these pieces, from the beginning of a connection on which nothing is answered. The gateway itself
+/// reads by [`StrictRequests`]; this is the same scanner without a socket, which `fuzz` holds against other readers.
+pub fn scan_pieces<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> Scanned {
+    let (mut scanner, mut heads, mut before) = (Scanner::new(), 0, 0);
+    for piece in pieces {
+        if let Err(refused) = scanner.scan(piece, || heads += 1) {
+            return Scanned {
+                heads,
+                refused_at: Some(before + refused.at),
+            };
+        }
+        before += piece.len();
+    }
+    Scanned {
+        heads,
+        refused_at: None,
+    }
+}
+
 /// Follows the bytes of a connection, in whatever pieces they come.
 struct Scanner {
     state: State,

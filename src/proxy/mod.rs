@@ -67,6 +67,7 @@ pub use authenticate::{Caller, Identity};
 pub use background::Background;
 pub use bearer::Bearer;
 pub use forward_auth::Asker;
+pub use framing::{Scanned, scan_pieces};
 pub use headers::HeaderRules;
 pub use logout::clear_site_data;
 pub use origin::{Origins, OwnOrigin};

@@ -10,7 +10,7 @@ use proptest::collection::vec;
 use proptest::prelude::{Strategy, prop, prop_assert, prop_assert_eq, proptest};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
 
-use super::{Refusal, Refused, Scanner, State, StrictRequests};
+use super::{Refusal, Refused, Scanned, Scanner, State, StrictRequests, scan_pieces};
 use crate::proxy::patience::Phase;
 
 /// The heads that were approved, and where it was refused, if it was.
@@ -26,8 +26,8 @@ fn scanned<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> (usize, Option<(us
 }
 
 fn heads_in(text: &str) -> Option<usize> {
-    let (heads, refused) = scanned([text.as_bytes()]);
-    refused.is_none().then_some(heads)
+    let Scanned { heads, refused_at } = scan_pieces([text.as_bytes()]);
+    refused_at.is_none().then_some(heads)
 }
 
 #[test]

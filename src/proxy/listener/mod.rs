@@ -15,7 +15,7 @@ mod frames;
 mod http2;
 mod introduction;
 mod places;
-mod proxy_protocol;
+pub mod proxy_protocol;
 mod socket;
 mod stream;
 
