@@ -11,12 +11,15 @@
 )]
 
 mod cookies;
+mod elsewhere;
+mod floods;
 mod framing;
 mod http2;
 mod identity;
 mod logout;
 mod operations;
 mod paths;
+mod proxies;
 mod runner;
 mod sessions;
 #[expect(
@@ -33,6 +36,7 @@ mod world;
 fn main() -> std::process::ExitCode {
     runner::run(&[
         identity::CASES,
+        proxies::CASES,
         paths::CASES,
         tokens::CASES,
         timing::CASES,
@@ -41,6 +45,8 @@ fn main() -> std::process::ExitCode {
         logout::CASES,
         framing::CASES,
         http2::CASES,
+        floods::CASES,
         operations::CASES,
+        elsewhere::CASES,
     ])
 }

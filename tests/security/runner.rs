@@ -26,6 +26,7 @@ pub struct Tried {
     variants: usize,
     failures: Vec<String>,
     missing: Option<&'static str>,
+    elsewhere: Vec<&'static str>,
 }
 
 impl Tried {
@@ -35,6 +36,21 @@ impl Tried {
         if catch_unwind(AssertUnwindSafe(holds)).is_err() {
             self.failures.push(format!("{what}: {}", last_words()));
         }
+    }
+
+    /// What is tried by a test of another program, which has its own result: `tests/process/tls.rs::name`. Here it is looked up
+    /// alone, so that the table names no test that is not there.
+    pub fn elsewhere(&mut self, test: &'static str) {
+        self.elsewhere.push(test);
+        self.variant(test, || {
+            let (file, name) = test.split_once("::").unwrap();
+            let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(file);
+            let source = std::fs::read_to_string(path).unwrap();
+            assert!(
+                source.contains(&format!("fn {name}(")),
+                "there is no such test"
+            );
+        });
     }
 
     /// The rest of the case waits for a feature that does not exist.
@@ -122,9 +138,11 @@ fn table(cases: &[&Case], done: &[(usize, Tried)]) -> ExitCode {
     let (mut failed, mut waiting) = (0, 0);
     for (number, tried) in done {
         let case = cases[*number];
+        let only_elsewhere = tried.elsewhere.len() == tried.variants;
         let result = match (tried.failures.is_empty(), tried.missing) {
             (false, _) => "FAILED",
             (true, Some(_)) => "waits",
+            (true, None) if only_elsewhere => "see",
             (true, None) => "ok",
         };
         failed += usize::from(!tried.failures.is_empty());
@@ -138,6 +156,9 @@ fn table(cases: &[&Case], done: &[(usize, Tried)]) -> ExitCode {
         ));
         if !case.own.is_empty() {
             text.push_str(&format!("{:<26}also: {}\n", "", case.own));
+        }
+        for test in &tried.elsewhere {
+            text.push_str(&format!("{:<26}see {test}\n", ""));
         }
         if let Some(feature) = tried.missing {
             text.push_str(&format!("{:<26}not applicable yet: {feature}\n", ""));
