@@ -227,6 +227,19 @@ impl Issuer {
         })
     }
 
+    /// One with other settings and the same keys, which are made and kept as they were.
+    #[must_use]
+    pub fn with_settings(&self, settings: IssuerSettings) -> Self {
+        Self {
+            store: self.store.clone(),
+            clock: self.clock.clone(),
+            keys: self.keys.clone(),
+            refresh_keys: self.refresh_keys.clone(),
+            anti_csrf: self.anti_csrf.clone(),
+            settings,
+        }
+    }
+
     /// The keys that it signs and verifies with.
     pub fn keys(&self) -> &SigningKeys {
         &self.keys

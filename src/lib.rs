@@ -13,7 +13,8 @@
 //! store                                     sessions, revocation log, keys, in SQL
 //! session  route  cookie                    pure: tokens and rotation; paths and rules; the gateway's cookies
 //! identity                                  who somebody is
-//! clock  secret  causes  socket_file        time and randomness, passed in; how errors are told; listeners at a path
+//! clock  secret  causes                     time and randomness, passed in; how errors are told
+//! socket_file  file_stamp                   listeners at a path; files that change
 //! ```
 //!
 //! A module names those of lower lines, and no other; `tests/architecture.rs` holds us to it. ARCHITECTURE.md has the words, every
@@ -26,6 +27,7 @@ pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod cookie;
+pub mod file_stamp;
 pub mod gateway;
 pub mod identity;
 pub mod issuer;

@@ -105,6 +105,21 @@ impl Refresher {
         }
     }
 
+    /// One with other settings that knows of the exchanges of this one.
+    #[must_use]
+    pub fn with_settings(&self, issuer: Arc<Issuer>, settings: RefresherSettings) -> Self {
+        Self {
+            issuer,
+            revocations: self.revocations.clone(),
+            clock: self.clock.clone(),
+            metrics: self.metrics.clone(),
+            recent: self.recent.clone(),
+            remembered_for: REMEMBERED_FOR.min(settings.reuse_grace),
+            rotations: self.rotations.clone(),
+            settings,
+        }
+    }
+
     /// `from` is where the request came from, for the audit of a theft.
     pub async fn refresh(
         &self,
@@ -241,7 +256,7 @@ impl Refresher {
 }
 
 /// Rotations by session, in windows of a minute that begin with the first.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Rotations {
     windows: moka::sync::Cache<SessionHandle, (BootTime, Window)>,
 }

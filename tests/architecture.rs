@@ -13,7 +13,7 @@ use portcullis::config::Config;
 
 /// Modules of the crate from the ground up. A module may name those of lower levels, and no other.
 const LEVELS: [&[&str]; 10] = [
-    &["causes", "clock", "secret", "socket_file"],
+    &["causes", "clock", "file_stamp", "secret", "socket_file"],
     &["identity"],
     &["session", "route", "cookie"],
     &["store"],

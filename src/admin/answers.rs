@@ -10,6 +10,7 @@ use serde::Serialize;
 use super::guard::{self, Refusal};
 use super::listener::AdminState;
 use super::problem::{Code, Problem};
+use super::readiness::ActiveConfiguration;
 use crate::telemetry;
 
 pub(super) type Answer = Response<Full<Bytes>>;
@@ -64,6 +65,7 @@ fn ready(state: &AdminState) -> Answer {
             status: text,
             reasons,
             warnings: state.readiness.warnings(),
+            configuration: state.readiness.configuration(),
         },
     )
 }
@@ -74,6 +76,8 @@ struct ReadyBody {
     reasons: Vec<String>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     warnings: Vec<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    configuration: Option<ActiveConfiguration>,
 }
 
 fn metrics(state: &AdminState) -> Answer {

@@ -17,7 +17,7 @@ mod socket;
 mod tests;
 mod token;
 
-pub use api::{Api, ApiParts};
+pub use api::{Api, ApiParts, Issuing};
 pub use listener::{AdminListener, AdminState};
-pub use readiness::Readiness;
+pub use readiness::{ActiveConfiguration, Readiness};
 pub use token::AdminToken;

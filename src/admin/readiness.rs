@@ -5,7 +5,9 @@
 
 use std::fmt;
 use std::sync::atomic::{AtomicU8, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock};
+
+use serde::Serialize;
 
 /// The answer of `/readyz`, shared by who decides it and who shows it; cheap to clone. Not ready until [`Self::set_started`].
 #[derive(Clone, Default)]
@@ -16,6 +18,15 @@ struct State {
     phase: AtomicU8,
     checks: RwLock<Vec<Check>>,
     warnings: RwLock<Vec<Check>>,
+    configuration: OnceLock<Box<dyn Fn() -> ActiveConfiguration + Send + Sync>>,
+}
+
+/// Which configuration a replica goes by.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct ActiveConfiguration {
+    pub hash: String,
+    /// When it was taken (RFC 3339).
+    pub since: String,
 }
 
 struct Check {
@@ -65,6 +76,19 @@ impl Readiness {
     /// What has to be seen to; empty if there is nothing.
     pub fn warnings(&self) -> Vec<String> {
         failed(&self.0.warnings)
+    }
+
+    /// Where to ask which configuration is active. The first registration stays.
+    pub fn observe_configuration(
+        &self,
+        configuration: impl Fn() -> ActiveConfiguration + Send + Sync + 'static,
+    ) {
+        let _ = self.0.configuration.set(Box::new(configuration));
+    }
+
+    /// Which configuration is active, if that is known.
+    pub fn configuration(&self) -> Option<ActiveConfiguration> {
+        self.0.configuration.get().map(|observe| observe())
     }
 
     /// Why this replica is not ready; empty if it is.

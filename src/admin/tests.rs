@@ -31,7 +31,6 @@ impl Admin {
         let addr = listener.local_addr().unwrap();
         let readiness = Readiness::new();
         let metrics = Metrics::new(MetricsSettings {
-            routes: vec!["/".into()],
             rejections: &[],
             workers: 1,
             started_at: Timestamp::from_secs(0),

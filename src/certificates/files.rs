@@ -1,8 +1,8 @@
 //! A certificate and its key, from two PEM files.
 
-use std::fs::{self, File, Metadata};
+use std::fs::{File, Metadata};
 use std::io::{self, Read};
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use rustls::crypto::aws_lc_rs;
@@ -13,6 +13,7 @@ use thiserror::Error;
 use zeroize::{Zeroize, Zeroizing};
 
 use super::names::Names;
+use crate::file_stamp::FileStamp;
 
 /// Where a certificate and its key are.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -112,30 +113,8 @@ impl CertificateFiles {
         PrivateKeyDer::from_pem_slice(&text).map_err(|_| CertificateError::NoKey(self.key.clone()))
     }
 
-    pub(super) fn stamps(&self) -> [Option<Stamp>; 2] {
-        [Stamp::of(&self.certificate), Stamp::of(&self.key)]
-    }
-}
-
-/// What changes with a file: its place on the disk, its size, its times, its permissions.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Stamp {
-    file: (u64, u64),
-    size: u64,
-    modified: (i64, i64),
-    changed: (i64, i64),
-}
-
-impl Stamp {
-    /// `None` while there is no such file.
-    fn of(path: &Path) -> Option<Self> {
-        let file = fs::metadata(path).ok()?;
-        Some(Self {
-            file: (file.dev(), file.ino()),
-            size: file.size(),
-            modified: (file.mtime(), file.mtime_nsec()),
-            changed: (file.ctime(), file.ctime_nsec()),
-        })
+    pub(super) fn stamps(&self) -> [Option<FileStamp>; 2] {
+        [FileStamp::of(&self.certificate), FileStamp::of(&self.key)]
     }
 }
 

@@ -20,12 +20,12 @@ use rustls::sign::CertifiedKey;
 use rustls::version::{TLS12, TLS13};
 
 use crate::causes::Causes;
+use crate::file_stamp::FileStamp;
 
-use files::Stamp;
 pub use files::{Certificate, CertificateError, CertificateFiles};
 
 /// Settings of this module.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CertificateSettings {
     /// For whoever names no host, or one that no certificate has.
     pub default: CertificateFiles,
@@ -40,7 +40,6 @@ pub struct CertificateSettings {
 pub struct Certificates(Arc<Inner>);
 
 struct Inner {
-    settings: CertificateSettings,
     /// Draws new keys every six hours, and honours the ones before.
     tickets: Arc<dyn ProducesTickets>,
     active: ArcSwap<Active>,
@@ -59,12 +58,19 @@ pub struct Active {
 
 /// What is known of the files.
 struct Watch {
+    settings: CertificateSettings,
     /// As they were when they were last read.
-    read: Vec<[Option<Stamp>; 2]>,
+    read: Vec<[Option<FileStamp>; 2]>,
     /// As they were when they were last looked at.
-    seen: Vec<[Option<Stamp>; 2]>,
+    seen: Vec<[Option<FileStamp>; 2]>,
     /// Why what is in the files is not in use.
     trouble: Option<String>,
+}
+
+/// Certificates of other settings, checked and ready to be shown.
+pub struct Prepared {
+    active: Active,
+    watch: Watch,
 }
 
 /// What has come of a look at the files.
@@ -89,8 +95,8 @@ impl Certificates {
                 read: stamps.clone(),
                 seen: stamps,
                 trouble: None,
+                settings,
             }),
-            settings,
             tickets,
             reloads: AtomicU64::new(0),
         })))
@@ -104,8 +110,8 @@ impl Certificates {
     /// Looks at the files, and takes them if they have changed and are the same at two looks in a row: certificate and key are
     /// two files, and neither is written at once. Blocks.
     pub fn look(&self) -> Reloaded {
-        let now = stamps(&self.0.settings);
         let mut watch = self.watch();
+        let now = stamps(&watch.settings);
         let at_rest = now == watch.seen;
         watch.seen.clone_from(&now);
         if !at_rest || now == watch.read {
@@ -116,13 +122,37 @@ impl Certificates {
 
     /// Takes the files as they are now. Blocks.
     pub fn reload(&self) -> Reloaded {
-        let now = stamps(&self.0.settings);
-        self.read(&mut self.watch(), now)
+        let mut watch = self.watch();
+        let now = stamps(&watch.settings);
+        self.read(&mut watch, now)
     }
 
-    fn read(&self, watch: &mut Watch, now: Vec<[Option<Stamp>; 2]>) -> Reloaded {
+    /// Reads the files that other settings name, without taking them. Blocks.
+    pub fn prepare(&self, settings: CertificateSettings) -> Result<Prepared, CertificateError> {
+        let stamps = stamps(&settings);
+        let active = Active::load(&settings, &self.0.tickets)?;
+        Ok(Prepared {
+            active,
+            watch: Watch {
+                read: stamps.clone(),
+                seen: stamps,
+                trouble: None,
+                settings,
+            },
+        })
+    }
+
+    /// Shows from now on what was prepared, and watches its files.
+    pub fn take(&self, prepared: Prepared) {
+        let mut watch = self.watch();
+        self.0.active.store(Arc::new(prepared.active));
+        self.0.reloads.fetch_add(1, Ordering::Relaxed);
+        *watch = prepared.watch;
+    }
+
+    fn read(&self, watch: &mut Watch, now: Vec<[Option<FileStamp>; 2]>) -> Reloaded {
         watch.read = now;
-        match Active::load(&self.0.settings, &self.0.tickets) {
+        match Active::load(&watch.settings, &self.0.tickets) {
             Ok(active) => {
                 self.0.active.store(Arc::new(active));
                 self.0.reloads.fetch_add(1, Ordering::Relaxed);
@@ -154,12 +184,12 @@ impl Certificates {
 impl fmt::Debug for Certificates {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Certificates")
-            .field("settings", &self.0.settings)
+            .field("settings", &self.watch().settings)
             .finish_non_exhaustive()
     }
 }
 
-fn stamps(settings: &CertificateSettings) -> Vec<[Option<Stamp>; 2]> {
+fn stamps(settings: &CertificateSettings) -> Vec<[Option<FileStamp>; 2]> {
     let all = std::iter::once(&settings.default).chain(&settings.by_name);
     all.map(CertificateFiles::stamps).collect()
 }

@@ -2,6 +2,7 @@
 
 use anyhow::Context;
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::mpsc;
 use tracing::{info, warn};
 
 use super::{Exit, ServeArgs, refuse};
@@ -10,9 +11,12 @@ use crate::clock::Clock;
 use crate::config::Telemetry;
 use crate::gateway::Gateway;
 use crate::gateway::certificate_watch::report;
+use crate::gateway::config_watch::ConfigFile;
 use crate::telemetry::{self, LogGuard};
 
 pub fn run(args: ServeArgs) -> anyhow::Result<Exit> {
+    // Before it is read, so that no change is missed.
+    let file = args.config.clone().map(ConfigFile::new);
     let config = match args.load() {
         Ok(config) => config,
         Err(errors) => return Ok(refuse(&errors)),
@@ -29,11 +33,17 @@ pub fn run(args: ServeArgs) -> anyhow::Result<Exit> {
     if let Some(address) = gateway.admin_address() {
         info!(%address, "admin listening");
     }
+    info!(hash = gateway.reloader().hash(), "configuration");
+    let (ask, asked) = mpsc::channel(1);
+    let ask = file.map(|file| {
+        gateway.spawn_beside(file.watch(gateway.reloader().clone(), asked));
+        ask
+    });
     let certificates = gateway.certificates().cloned();
     gateway.run(async {
         tokio::select! {
             () = stop_signal() => {}
-            () = reload_on_hangup(certificates) => {}
+            () = reload_on_hangup(certificates, ask) => {}
         }
     });
     Ok(Exit::Success)
@@ -65,19 +75,23 @@ pub async fn stop_signal() {
     });
 }
 
-/// Reads certificates anew at each SIGHUP, without waiting for the files to be at rest.
-async fn reload_on_hangup(certificates: Option<Certificates>) {
+/// Reads certificates and the configuration anew at each SIGHUP, without waiting for the files to be at rest. Those that come
+/// while one is being read are one.
+async fn reload_on_hangup(certificates: Option<Certificates>, ask: Option<mpsc::Sender<()>>) {
     let Ok(mut hangup) = signal(SignalKind::hangup()) else {
-        warn!("cannot watch for SIGHUP; certificates are still replaced when their files change");
+        warn!("cannot watch for SIGHUP; files are still read anew when they change");
         return std::future::pending().await;
     };
     while hangup.recv().await.is_some() {
-        let Some(certificates) = certificates.clone() else {
-            info!("there is nothing to reload: no listener speaks TLS");
-            continue;
-        };
-        if let Ok(reloaded) = tokio::task::spawn_blocking(move || certificates.reload()).await {
+        if let Some(certificates) = certificates.clone()
+            && let Ok(reloaded) = tokio::task::spawn_blocking(move || certificates.reload()).await
+        {
             report(&reloaded);
+        }
+        match &ask {
+            // Full: one is about to be read.
+            Some(ask) => drop(ask.try_send(())),
+            None => info!("there is no configuration to read anew: it was given as flags"),
         }
     }
 }

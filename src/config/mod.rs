@@ -11,6 +11,7 @@
 //! | `values` | what a text can mean: durations, sizes, URLs |
 //! | `settings`, `server`, `listeners`, `tls`, `admin`, `session`, `upstream` | [`Config`] and its sections |
 //! | `rule_sections`, `rules` | what happens on which path: as written one by one, then as one table |
+//! | `written` | the hash of a configuration, and in which keys two differ |
 //! | `error` | [`ConfigErrors`] |
 
 mod admin;
@@ -27,6 +28,7 @@ mod settings;
 mod tls;
 mod upstream;
 mod values;
+mod written;
 
 use std::ffi::OsString;
 use std::path::Path;
@@ -49,6 +51,7 @@ pub use settings::{AssertionTo, Config, Identity, Keys, MasterKeySource, Store, 
 pub use tls::Tls;
 pub use upstream::UpstreamId;
 pub use values::{PublicUrl, RedirectTarget};
+pub use written::Written;
 
 impl Config {
     /// Reads a file; relative paths in it start from its folder. `environment` is usually [`std::env::vars_os`]:
@@ -112,7 +115,7 @@ impl Config {
         let document = Document::from_flags(&QuickFlags::default());
         let report = Report::survey();
         Section::read_root(&document.root, &report, |root| {
-            Self::read(root, Path::new(""))
+            Self::read(root, Path::new(""), Written::of(&document.root))
         });
         report.into_known_keys()
     }
@@ -131,7 +134,9 @@ impl Config {
         }
         document.override_by(environment);
         let report = Report::default();
-        let config = Section::read_root(&document.root, &report, |root| Self::read(root, base));
+        let written = Written::of(&document.root);
+        let read = |root: &mut Section<'_>| Self::read(root, base, written);
+        let config = Section::read_root(&document.root, &report, read);
         let mut errors = document.errors;
         errors.extend(report.into_errors());
         if errors.is_empty() {

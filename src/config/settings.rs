@@ -15,6 +15,7 @@ use super::server::Server;
 use super::session::{Session, Site, read_session};
 use super::upstream::Upstreams;
 use super::values::{self, Reason, shown_duration};
+use super::written::Written;
 use crate::cookie::CookieSettings;
 use crate::revocation::{Acknowledge, Check, OnLapse, RevocationSettings};
 use crate::session::{MasterKey, SigningAlgorithm};
@@ -38,11 +39,13 @@ pub struct Config {
     /// At least one. Rules name them by their position.
     pub upstreams: Vec<UpstreamSettings>,
     pub rules: Rules,
+    /// Which configuration it is.
+    pub written: Written,
 }
 
 impl Config {
     /// Reads all of it; what comes back is to be used only if nothing was reported.
-    pub(super) fn read(root: &mut Section<'_>, base: &Path) -> Self {
+    pub(super) fn read(root: &mut Section<'_>, base: &Path, written: Written) -> Self {
         let (server, short, has_short, has_url) = root.section("server", |section| {
             let (server, short) = Server::read(section, base);
             let has = |key| section.has(key);
@@ -72,6 +75,7 @@ impl Config {
             cookies,
             upstreams: upstreams.complete,
             rules,
+            written,
         }
     }
 }

@@ -287,13 +287,11 @@ pub fn key_keeper(config: &Config) -> KeyKeeperSettings {
     }
 }
 
-pub fn listener(config: &Config) -> ListenerSettings {
+pub fn listener(config: &Config, by_address: Option<ConnectionsByAddress>) -> ListenerSettings {
     let limits = &config.server.limits;
     ListenerSettings {
         connections: limits.connections.div_ceil(config.server.workers),
-        by_address: limits
-            .connections_per_address
-            .map(ConnectionsByAddress::new),
+        by_address,
         handshakes: limits.handshakes.div_ceil(config.server.workers),
         handshake_timeout: limits.handshake_timeout,
         streams: u32::try_from(limits.streams).unwrap_or(u32::MAX),

@@ -10,8 +10,11 @@
 mod admin_token;
 pub mod assemble;
 pub mod certificate_watch;
+pub mod config_watch;
+mod configuration;
 pub mod key_keeper;
 pub mod master_key;
+pub mod reload;
 mod sockets;
 mod upkeep;
 mod worker;
@@ -35,17 +38,18 @@ use crate::clock::Clock;
 use crate::config::{Admin, AdminAddress, Config};
 use crate::issuer::Issuer;
 use crate::keys::KeysError;
-use crate::proxy::{Background, REASONS, Rates, SharedProxy, VerifiedTokens};
-use crate::refresher::Refresher;
+use crate::proxy::REASONS;
 use crate::revocation::{Revocations, RoundError};
 use crate::socket_file::SocketFile;
 use crate::store::{SessionStore, StoreError};
 use crate::telemetry::{Metrics, MetricsSettings, RevocationGauges, ServerGauges};
-use crate::upstream::{ServerStatus, SharedUpstream, TlsSetupError, UpstreamSettings};
+use crate::upstream::{ServerStatus, TlsSetupError};
 
 use admin_token::AdminTokenError;
+use configuration::{Ground, build_upstreams, find};
 use key_keeper::KeyKeeper;
 use master_key::MasterKeyError;
+use reload::Reloader;
 pub use sockets::Place;
 use sockets::Sockets;
 use worker::start_workers;
@@ -116,7 +120,7 @@ pub struct Gateway {
     background: Runtime,
     workers: Vec<JoinHandle<()>>,
     tokens: Tokens,
-    drain_timeout: Duration,
+    reloader: Reloader,
     worker_died: Option<oneshot::Receiver<()>>,
 }
 
@@ -173,9 +177,7 @@ impl Gateway {
         let admin_address = admin
             .as_ref()
             .and_then(|(listener, _)| listener.local_addr());
-        let upstreams = build_upstreams(config, &clock)?;
-        let teller = assemble::teller(config);
-        let routes = assemble::routes(config, &teller);
+        let upstreams = build_upstreams(config, &clock, &[], false)?;
         let parts = background.block_on(build_parts(config, &clock))?;
         let tokens = Tokens::default();
         let (uses, first_uses) = mpsc::channel(FIRST_USES);
@@ -184,41 +186,28 @@ impl Gateway {
                 "the admin API is off: name a file with a token in admin.token_file to switch it on"
             );
         }
+        background.block_on(find(upstreams.iter()));
+        let ground = Ground {
+            parts: parts.clone(),
+            uses: uses.clone(),
+            background: background.handle().clone(),
+            clock: clock.clone(),
+            stop: tokens.stop_accepting.clone(),
+        };
+        let reloader = Reloader::new(ground, config, certificates.clone(), upstreams);
+        reloader.observe();
         let api = admin_token.map(|token| {
             Api::new(ApiParts {
                 token,
                 store: parts.store.clone(),
                 issuer: Arc::clone(&parts.issuer),
+                issuing: reloader.issuing(),
                 revocations: parts.revocations.clone(),
-                cookies: teller.cookies.clone(),
-                uses: uses.clone(),
+                uses,
                 clock: clock.clone(),
                 metrics: parts.metrics.clone(),
             })
         });
-        let shared = SharedProxy {
-            routes: Arc::new(routes.table),
-            default_policy: routes.default_policy,
-            issuer: Arc::clone(&parts.issuer),
-            refresher: Arc::new(Refresher::new(
-                Arc::clone(&parts.issuer),
-                parts.revocations.clone(),
-                clock.clone(),
-                parts.metrics.clone(),
-                assemble::refresher(config),
-            )),
-            revocations: parts.revocations.clone(),
-            verified: VerifiedTokens::new(VERIFIED_TOKENS),
-            uses,
-            teller,
-            rules: assemble::header_rules(config),
-            settings: Arc::new(assemble::proxy(config)),
-            rates: Rates::new(assemble::rates(config), &clock),
-            background: Background::new(background.handle().clone()),
-            clock: clock.clone(),
-            metrics: parts.metrics.clone(),
-            stop: tokens.stop_accepting.clone(),
-        };
         observe(&parts);
         if let Some(certificates) = &certificates {
             certificate_watch::observe(certificates, &parts);
@@ -243,13 +232,9 @@ impl Gateway {
             };
             background.spawn(listener.serve(state, tokens.stop_background.clone()));
         }
-        observe_upstreams(&parts, &upstreams);
-        background.block_on(find(&upstreams));
-        for upstream in &upstreams {
-            background.spawn(upstream.clone().watch());
-        }
+        observe_upstreams(&parts, &reloader);
         let (died, worker_died) = oneshot::channel();
-        let workers = start_workers(config, &shared, by_worker, &upstreams, &tokens, died)?;
+        let workers = start_workers(&reloader.configurations(), by_worker, &tokens, died)?;
         parts.readiness.set_started();
         let address = |place: &Place| match place {
             Place::Address(address) => Some(*address),
@@ -265,7 +250,7 @@ impl Gateway {
             background,
             workers,
             tokens,
-            drain_timeout: config.server.limits.drain_timeout,
+            reloader,
             worker_died: Some(worker_died),
         })
     }
@@ -278,6 +263,16 @@ impl Gateway {
     /// What the listeners that speak TLS show.
     pub fn certificates(&self) -> Option<&Certificates> {
         self.certificates.as_ref()
+    }
+
+    /// Takes other configurations in the place of this one.
+    pub fn reloader(&self) -> &Reloader {
+        &self.reloader
+    }
+
+    /// Runs beside the gateway, off the workers; ended with it.
+    pub fn spawn_beside(&self, task: impl Future<Output = ()> + Send + 'static) {
+        self.background.spawn(task);
     }
 
     /// Where it listens on the network, with the ports that were picked for 0.
@@ -318,7 +313,7 @@ impl Gateway {
         self.parts.readiness.set_draining();
         self.tokens.stop_accepting.cancel();
         let end_of_drain = self.tokens.end_of_drain.clone();
-        let limit = self.drain_timeout;
+        let limit = self.reloader.drain_timeout();
         let watch = self.background.spawn(async move {
             tokio::time::sleep(limit).await;
             warn!(
@@ -378,7 +373,6 @@ async fn build_on(
     );
     revocations.join().await?;
     let metrics = Metrics::new(MetricsSettings {
-        routes: config.rules.labels.clone(),
         rejections: REASONS,
         workers: config.server.workers,
         started_at: clock.now(),
@@ -392,25 +386,12 @@ async fn build_on(
     })
 }
 
-fn build_upstreams(config: &Config, clock: &Clock) -> Result<Vec<SharedUpstream>, GatewayError> {
-    let build = |settings: &UpstreamSettings| {
-        SharedUpstream::new(settings.clone(), clock.clone()).map_err(|cause| {
-            let upstream = Arc::clone(&settings.name);
-            GatewayError::UpstreamTls { upstream, cause }
-        })
-    };
-    config.upstreams.iter().map(build).collect()
-}
-
 /// Shows how the servers stand, in metrics and as warnings: a replica whose application is down is no worse than its neighbours,
 /// and goes on being asked.
-fn observe_upstreams(parts: &Parts, upstreams: &[SharedUpstream]) {
+fn observe_upstreams(parts: &Parts, reloader: &Reloader) {
     let servers = {
-        let upstreams = upstreams.to_vec();
-        move || {
-            let servers = upstreams.iter().flat_map(SharedUpstream::servers);
-            servers.collect::<Vec<ServerStatus>>()
-        }
+        let reloader = reloader.clone();
+        move || reloader.servers()
     };
     parts.metrics.observe_upstreams({
         let servers = servers.clone();
@@ -441,19 +422,6 @@ fn gauges(server: ServerStatus) -> ServerGauges {
         upstream: server.upstream,
         server: server.server,
         ejections: server.ejections,
-    }
-}
-
-/// Looks up the names of servers, so that the first request need not wait for them. Those that take long, or are not there yet,
-/// are left to be found later.
-async fn find(upstreams: &[SharedUpstream]) {
-    let look_ups = async {
-        for upstream in upstreams {
-            upstream.look_up_names().await;
-        }
-    };
-    if tokio::time::timeout(LOOK_UP, look_ups).await.is_err() {
-        warn!("looking up the names of upstream servers takes long; starting without");
     }
 }
 
@@ -520,12 +488,6 @@ const BACKGROUND_THREADS: usize = 2;
 
 /// For how long leaving the fleet and ending tasks may hold up the end.
 const FAREWELL: Duration = Duration::from_secs(3);
-
-/// For how long names of upstream servers may hold up the start.
-const LOOK_UP: Duration = Duration::from_secs(3);
-
-/// Tokens whose signature need not be checked again; about a kilobyte each.
-const VERIFIED_TOKENS: u64 = 20_000;
 
 /// Notes of first uses that wait for the store.
 const FIRST_USES: usize = 4096;

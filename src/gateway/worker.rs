@@ -5,37 +5,32 @@ use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 
 use tokio::runtime;
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 use tokio::task::LocalSet;
 use tokio_util::sync::CancellationToken;
 use tracing::error;
 
-use super::{GatewayError, Tokens, assemble};
+use super::configuration::Configuration;
+use super::{GatewayError, Tokens};
 use crate::causes::Causes;
-use crate::config::Config;
-use crate::proxy::listener::{self, ListenerSettings, PublicSocket};
-use crate::proxy::{Proxy, SharedProxy};
+use crate::proxy::Proxy;
+use crate::proxy::listener::{self, Current, PublicSocket, Served};
 use crate::upstream::{SharedUpstream, Upstream};
 
 /// Starts them all; `died` is told when one ends that nobody had asked to.
 pub(super) fn start_workers(
-    config: &Config,
-    shared: &SharedProxy,
+    configurations: &watch::Receiver<Arc<Configuration>>,
     sockets: Vec<Vec<PublicSocket>>,
-    upstreams: &[SharedUpstream],
     tokens: &Tokens,
     died: oneshot::Sender<()>,
 ) -> Result<Vec<JoinHandle<()>>, GatewayError> {
     let died = Arc::new(Mutex::new(Some(died)));
-    let mut workers = Vec::with_capacity(config.server.workers);
-    let settings = assemble::listener(config);
+    let mut workers = Vec::with_capacity(sockets.len());
     for (number, sockets) in sockets.into_iter().enumerate() {
         let worker = Worker {
             number,
-            shared: shared.clone(),
+            configurations: configurations.clone(),
             sockets,
-            upstreams: upstreams.to_vec(),
-            settings: settings.clone(),
             tokens: tokens.clone(),
         };
         let died = Arc::clone(&died);
@@ -74,10 +69,8 @@ impl Drop for Unexpected {
 /// A thread that proxies.
 struct Worker {
     number: usize,
-    shared: SharedProxy,
+    configurations: watch::Receiver<Arc<Configuration>>,
     sockets: Vec<PublicSocket>,
-    upstreams: Vec<SharedUpstream>,
-    settings: ListenerSettings,
     tokens: Tokens,
 }
 
@@ -95,24 +88,60 @@ impl Worker {
         };
         let Self {
             number,
-            shared,
+            mut configurations,
             sockets,
-            upstreams,
-            settings,
             tokens,
         } = self;
-        let metrics = shared.metrics.worker(number);
-        let upstreams = upstreams.into_iter().map(Upstream::new).collect();
-        let proxy = Rc::new(Proxy::new(shared, upstreams, metrics));
+        let first = Arc::clone(&configurations.borrow_and_update());
+        let current = Rc::new(Current::new(served(&first, number, None)));
+        first.note_taken();
+        drop(first);
         LocalSet::new().block_on(&runtime, async {
             tokio::select! {
-                served = listener::serve(proxy, sockets, settings, tokens.stop_accepting) => {
+                served = listener::serve(Rc::clone(&current), sockets, tokens.stop_accepting) => {
                     if let Err(error) = served {
                         error!(error = %Causes(&error), "a worker cannot serve");
                     }
                 }
                 () = tokens.end_of_drain.cancelled() => {}
+                () = keep_up(&current, configurations, number) => {}
             }
         });
+    }
+}
+
+/// Goes by each configuration that comes.
+async fn keep_up(
+    current: &Current,
+    mut configurations: watch::Receiver<Arc<Configuration>>,
+    number: usize,
+) {
+    while configurations.changed().await.is_ok() {
+        let next = Arc::clone(&configurations.borrow_and_update());
+        let before = current.get();
+        current.replace(served(&next, number, Some(&before.proxy)));
+        next.note_taken();
+    }
+    // None can come any more.
+    std::future::pending().await
+}
+
+/// What a worker goes by. Upstreams that are the same keep their connections.
+fn served(configuration: &Configuration, number: usize, before: Option<&Proxy>) -> Served {
+    let known = before.map(Proxy::upstreams).unwrap_or_default();
+    let upstream = |shared: &SharedUpstream| {
+        let same = known.iter().find(|known| known.shared().is(shared));
+        same.cloned()
+            .unwrap_or_else(|| Upstream::new(shared.clone()))
+    };
+    let upstreams = configuration.upstreams.iter().map(upstream).collect();
+    let shared = configuration.shared.clone();
+    let metrics = shared.metrics.worker(number, &configuration.labels);
+    Served {
+        proxy: match before {
+            None => Proxy::new(shared, upstreams, metrics),
+            Some(before) => before.successor(shared, upstreams, metrics),
+        },
+        settings: Rc::new(configuration.listener.clone()),
     }
 }

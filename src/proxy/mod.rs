@@ -159,6 +159,7 @@ pub struct Proxy {
     revocations_here: Rc<Revocations>,
     upstreams: Vec<Upstream>,
     worker: WorkerMetrics,
+    /// Of the worker, whichever configuration they began with.
     tunnels: TaskTracker,
 }
 
@@ -188,6 +189,25 @@ impl Proxy {
             worker,
             tunnels: TaskTracker::new(),
         }
+    }
+
+    /// One that goes by another configuration, in the same worker.
+    #[must_use]
+    pub fn successor(
+        &self,
+        shared: SharedProxy,
+        upstreams: Vec<Upstream>,
+        worker: WorkerMetrics,
+    ) -> Self {
+        Self {
+            tunnels: self.tunnels.clone(),
+            ..Self::new(shared, upstreams, worker)
+        }
+    }
+
+    /// The connections to its upstreams.
+    pub fn upstreams(&self) -> &[Upstream] {
+        &self.upstreams
     }
 
     /// Answers a request, whatever happens, and sees that it is counted and logged.

@@ -24,7 +24,7 @@ use crate::clock::Clock;
 use crate::session::SessionHandle;
 
 /// Settings of this module: requests per second; `None`: as many as come.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct RateSettings {
     pub login: Option<NonZeroU32>,
     pub refresh: Option<NonZeroU32>,
@@ -44,6 +44,7 @@ pub enum Counted {
 pub struct Rates(Arc<Shared>);
 
 struct Shared {
+    settings: RateSettings,
     login: Option<PerKey<IpAddr>>,
     refresh: Option<PerKey<IpAddr>>,
     logout: Option<PerKey<IpAddr>>,
@@ -57,11 +58,21 @@ impl Rates {
         };
         let of_session = Quota::per_minute(LOGOUTS_OF_SESSION);
         Self(Arc::new(Shared {
+            settings,
             login: per_address(settings.login),
             refresh: per_address(settings.refresh),
             logout: per_address(settings.logout),
             logout_of_session: PerKey::new(of_session, clock.clone()),
         }))
+    }
+
+    /// The same counts if the rates are the same, and new ones if not.
+    #[must_use]
+    pub fn with_settings(&self, settings: RateSettings, clock: &Clock) -> Self {
+        match settings == self.0.settings {
+            true => self.clone(),
+            false => Self::new(settings, clock),
+        }
     }
 
     /// Counts a request of this address, or refuses it.

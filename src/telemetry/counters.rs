@@ -1,12 +1,13 @@
 //! The counters that every request touches.
 //!
-//! Each worker adds to a shard of its own, laid out so that no two workers share a cache line: an addition costs a few
+//! Each worker adds to counters of its own, laid out so that no two workers share a cache line: an addition costs a few
 //! nanoseconds and never waits for another core. A shared counter per series would bounce its line between the cores at
-//! every request. The shards are summed when the metrics are read.
+//! every request. They are summed when the metrics are read.
 
+use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::outcome::{OUTCOMES, Outcome, RouteId};
@@ -52,31 +53,53 @@ impl fmt::Debug for WorkerMetrics {
     }
 }
 
-/// What one worker has counted.
-#[repr(align(128))]
+/// What one worker counts, by the routes of one configuration.
 pub(super) struct Shard {
     /// By route; the last is for requests without one.
-    routes: Box<[RouteCounters]>,
-    pub(super) connections: Level,
+    routes: Box<[Arc<RouteCounters>]>,
+    connections: Arc<Level>,
 }
 
 impl Shard {
-    pub(super) fn new(routes: usize) -> Self {
-        Self {
-            routes: (0..=routes).map(|_| RouteCounters::new()).collect(),
-            connections: Level::default(),
-        }
-    }
-
-    pub(super) fn routes(&self) -> &[RouteCounters] {
-        &self.routes
-    }
-
     fn route(&self, route: RouteId) -> &RouteCounters {
         let last = self.routes.len() - 1;
         &self.routes[route.index().min(last)]
     }
 }
+
+/// What one worker has counted since the start: by label, so that a route that a new configuration has, too, counts on. Those
+/// that it has no more keep their counts, as counters must, so there are as many as the operator ever wrote.
+#[derive(Default)]
+pub(super) struct Ledger {
+    routes: Mutex<ByLabel>,
+    pub(super) connections: Arc<Level>,
+}
+
+pub(super) type ByLabel = BTreeMap<String, Arc<RouteCounters>>;
+
+impl Ledger {
+    /// For routes that are called so, by their [`RouteId`].
+    pub(super) fn shard(&self, labels: &[String]) -> Shard {
+        let mut by_label = self.routes();
+        let counters = |label: &str| {
+            let counters = by_label.entry(label.to_owned());
+            Arc::clone(counters.or_insert_with(|| Arc::new(RouteCounters::new())))
+        };
+        let labels = labels.iter().map(String::as_str).chain([NO_ROUTE]);
+        Shard {
+            routes: labels.map(counters).collect(),
+            connections: Arc::clone(&self.connections),
+        }
+    }
+
+    /// Locked when a worker takes a configuration and when the metrics are read, never by a request.
+    pub(super) fn routes(&self) -> MutexGuard<'_, ByLabel> {
+        self.routes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The label of requests that were refused before a route was found; those of routes begin with a slash, but for `other`.
+const NO_ROUTE: &str = "none";
 
 /// What one worker has counted for one route. 128 bytes: lines are fetched in pairs on x86-64 and are that long on some ARM.
 #[repr(align(128))]
@@ -102,6 +125,7 @@ impl RouteCounters {
 
 /// A number of open things, kept as two that only grow.
 #[derive(Default)]
+#[repr(align(128))]
 pub(super) struct Level {
     opened: AtomicU64,
     closed: AtomicU64,
@@ -117,7 +141,7 @@ impl Level {
         self.closed.fetch_add(1, Ordering::Release);
     }
 
-    /// How many are open, over all shards. What was closed is read first: what opens and closes in between is then counted as
+    /// How many are open, over all workers. What was closed is read first: what opens and closes in between is then counted as
     /// open for this once, instead of being missing from the others.
     pub(super) fn sum<'a>(levels: impl Iterator<Item = &'a Self> + Clone) -> u64 {
         let closed: u64 = levels
@@ -151,7 +175,7 @@ impl Histogram {
     }
 }
 
-/// Histograms of several shards, added up.
+/// Histograms of several workers, added up.
 #[derive(Default)]
 pub(super) struct HistogramSum {
     buckets: [u64; BOUNDS + 1],
@@ -243,12 +267,12 @@ mod tests {
     use std::time::Duration;
 
     use super::{
-        BOUNDS, GATEWAY_BOUNDS, Histogram, HistogramSum, RouteCounters, Shard, UPSTREAM_BOUNDS,
+        BOUNDS, GATEWAY_BOUNDS, Histogram, HistogramSum, Level, RouteCounters, UPSTREAM_BOUNDS,
     };
 
     #[test]
-    fn no_two_shards_share_a_cache_line() {
-        assert_eq!(align_of::<Shard>(), 128);
+    fn no_two_workers_share_a_cache_line() {
+        assert_eq!(align_of::<Level>(), 128);
         assert_eq!(align_of::<RouteCounters>(), 128);
         assert_eq!(size_of::<Histogram>(), 128);
     }

@@ -30,8 +30,6 @@ pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; cha
 /// What the metrics of a gateway are about.
 #[derive(Clone, Debug)]
 pub struct MetricsSettings {
-    /// The label of each route, by [`super::RouteId`]; routes with the same label are counted as one.
-    pub routes: Vec<String>,
     /// Why the gateway rejects, by [`super::RejectionId`]; at most [`MAX_REJECTIONS`] are told apart.
     pub rejections: &'static [&'static str],
     /// How many workers serve requests.
@@ -54,11 +52,7 @@ struct Inner {
 impl Metrics {
     pub fn new(settings: MetricsSettings) -> Self {
         debug_assert!(settings.rejections.len() <= MAX_REJECTIONS);
-        let counted = Arc::new(Counted::new(
-            settings.routes,
-            settings.rejections,
-            settings.workers,
-        ));
+        let counted = Arc::new(Counted::new(settings.rejections, settings.workers));
 
         let mut registry = Registry::default();
         registry.register_collector(Box::new(ProcessCollector {
@@ -87,9 +81,10 @@ impl Metrics {
         }))
     }
 
-    /// The counters of worker `n`, for it alone.
-    pub fn worker(&self, n: usize) -> WorkerMetrics {
-        self.0.counted.worker(n)
+    /// The counters of worker `n`, for it alone, for routes that are called so, by their [`super::RouteId`]. Routes with the same
+    /// label are counted as one, whichever configuration they are of.
+    pub fn worker(&self, n: usize, routes: &[String]) -> WorkerMetrics {
+        self.0.counted.worker(n, routes)
     }
 
     pub fn session_opened(&self) {
@@ -155,6 +150,16 @@ impl Metrics {
         self.0.counted.observe_upstreams(Box::new(servers));
     }
 
+    /// Where to ask, at each scrape, how the configuration stands. The first registration stays.
+    pub fn observe_configuration(
+        &self,
+        configuration: impl Fn() -> ConfigurationGauges + Send + Sync + 'static,
+    ) {
+        self.0
+            .counted
+            .observe_configuration(Box::new(configuration));
+    }
+
     /// All metrics in the OpenMetrics text format, [`CONTENT_TYPE`].
     pub fn encode(&self) -> String {
         let mut text = String::with_capacity(16 * 1024);
@@ -215,6 +220,22 @@ pub struct ServerGauges {
     pub is_in: bool,
     /// How often it was ejected since the start.
     pub ejections: u64,
+}
+
+/// How the configuration stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConfigurationGauges {
+    /// Of the active one.
+    pub hash: String,
+    /// How often another one took the place of the active one.
+    pub applied: u64,
+    /// How often one was refused.
+    pub refused: u64,
+    /// The one as written is refused; an older one is active.
+    pub is_refused: bool,
+    pub active_since: Timestamp,
+    /// The last time, whatever came of it.
+    pub read_at: Timestamp,
 }
 
 /// What happens to sessions; all of it rare beside requests.

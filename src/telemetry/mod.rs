@@ -16,8 +16,8 @@ mod scrape;
 pub use counters::WorkerMetrics;
 pub use logs::{LogError, LogFormat, LogGuard, LogSettings, check_filter, init};
 pub use metrics::{
-    CONTENT_TYPE, CertificateGauges, Metrics, MetricsSettings, RefreshKind, RevocationGauges,
-    ServerGauges,
+    CONTENT_TYPE, CertificateGauges, ConfigurationGauges, Metrics, MetricsSettings, RefreshKind,
+    RevocationGauges, ServerGauges,
 };
 pub use outcome::{MAX_REJECTIONS, Outcome, RejectionId, RouteId, StatusClass};
 pub use request_log::{REQUEST_TARGET, RequestLine};

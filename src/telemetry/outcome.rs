@@ -5,7 +5,7 @@
 
 use http::StatusCode;
 
-/// Which route a request took: the index of its label in [`super::MetricsSettings::routes`].
+/// Which route a request took: the index of its label in what [`super::Metrics::worker`] is told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct RouteId(u32);
 

@@ -12,46 +12,41 @@ use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 
 use super::counters::{
-    Bounds, GATEWAY_BOUNDS, HistogramSum, Level, Shard, UPSTREAM_BOUNDS, WorkerMetrics,
+    Bounds, GATEWAY_BOUNDS, HistogramSum, Ledger, Level, UPSTREAM_BOUNDS, WorkerMetrics,
 };
-use super::metrics::{CertificateGauges, RevocationGauges, ServerGauges};
+use super::metrics::{CertificateGauges, ConfigurationGauges, RevocationGauges, ServerGauges};
 use super::outcome::Outcome;
+use crate::clock::Timestamp;
 
-/// The shards of all workers, and whom to ask for the rest.
+/// What the workers have counted, and whom to ask for the rest.
 pub(super) struct Counted {
-    routes: Vec<String>,
     rejections: &'static [&'static str],
-    shards: Vec<Arc<Shard>>,
+    workers: Vec<Ledger>,
     revocation: OnceLock<Observer<RevocationGauges>>,
     dropped_log_lines: OnceLock<Observer<u64>>,
     certificates: OnceLock<Observer<CertificateGauges>>,
     upstreams: OnceLock<Observer<Vec<ServerGauges>>>,
+    configuration: OnceLock<Observer<ConfigurationGauges>>,
 }
 
 pub(super) type Observer<T> = Box<dyn Fn() -> T + Send + Sync>;
 
 impl Counted {
-    pub(super) fn new(
-        routes: Vec<String>,
-        rejections: &'static [&'static str],
-        workers: usize,
-    ) -> Self {
-        let shards = (0..workers.max(1))
-            .map(|_| Arc::new(Shard::new(routes.len())))
-            .collect();
+    pub(super) fn new(rejections: &'static [&'static str], workers: usize) -> Self {
         Self {
-            routes,
             rejections,
-            shards,
+            workers: (0..workers.max(1)).map(|_| Ledger::default()).collect(),
             revocation: OnceLock::new(),
             dropped_log_lines: OnceLock::new(),
             certificates: OnceLock::new(),
             upstreams: OnceLock::new(),
+            configuration: OnceLock::new(),
         }
     }
 
-    pub(super) fn worker(&self, n: usize) -> WorkerMetrics {
-        WorkerMetrics::new(self.shards[n % self.shards.len()].clone())
+    pub(super) fn worker(&self, n: usize, routes: &[String]) -> WorkerMetrics {
+        let ledger = &self.workers[n % self.workers.len()];
+        WorkerMetrics::new(Arc::new(ledger.shard(routes)))
     }
 
     pub(super) fn observe_revocation(&self, observer: Observer<RevocationGauges>) {
@@ -60,6 +55,10 @@ impl Counted {
 
     pub(super) fn observe_dropped_log_lines(&self, observer: Observer<u64>) {
         let _ = self.dropped_log_lines.set(observer);
+    }
+
+    pub(super) fn observe_configuration(&self, observer: Observer<ConfigurationGauges>) {
+        let _ = self.configuration.set(observer);
     }
 
     pub(super) fn observe_certificates(&self, observer: Observer<CertificateGauges>) {
@@ -71,12 +70,12 @@ impl Counted {
     }
 
     fn encode_requests(&self, encoder: &mut DescriptorEncoder) -> fmt::Result {
-        let mut counts = BTreeMap::<(&str, String), u64>::new();
-        for shard in &self.shards {
-            for (index, counters) in shard.routes().iter().enumerate() {
+        let mut counts = BTreeMap::<(String, String), u64>::new();
+        for worker in &self.workers {
+            for (route, counters) in &*worker.routes() {
                 for (outcome, n) in counters.outcomes().enumerate().filter(|(_, n)| *n > 0) {
                     let label = Outcome::label(outcome, self.rejections);
-                    *counts.entry((self.route_label(index), label)).or_default() += n;
+                    *counts.entry((route.clone(), label)).or_default() += n;
                 }
             }
         }
@@ -88,20 +87,21 @@ impl Counted {
         )?;
         for ((route, outcome), n) in &counts {
             metric
-                .encode_family(&[("route", *route), ("outcome", outcome)])?
+                .encode_family(&[("route", route), ("outcome", outcome)])?
                 .encode_counter::<NoLabelSet, u64, f64>(n, None)?;
         }
         Ok(())
     }
 
     fn encode_durations(&self, encoder: &mut DescriptorEncoder) -> fmt::Result {
-        let mut gateway = BTreeMap::<&str, HistogramSum>::new();
-        let mut upstream = BTreeMap::<&str, HistogramSum>::new();
-        for shard in &self.shards {
-            for (index, counters) in shard.routes().iter().enumerate() {
-                let route = self.route_label(index);
-                gateway.entry(route).or_default().add(&counters.gateway);
-                upstream.entry(route).or_default().add(&counters.upstream);
+        let mut gateway = BTreeMap::<String, HistogramSum>::new();
+        let mut upstream = BTreeMap::<String, HistogramSum>::new();
+        for worker in &self.workers {
+            for (route, counters) in &*worker.routes() {
+                let sum = gateway.entry(route.clone()).or_default();
+                sum.add(&counters.gateway);
+                let sum = upstream.entry(route.clone()).or_default();
+                sum.add(&counters.upstream);
             }
         }
         encode_histograms(
@@ -120,16 +120,12 @@ impl Counted {
         )
     }
 
-    fn route_label(&self, index: usize) -> &str {
-        self.routes.get(index).map_or("none", String::as_str)
-    }
-
     fn encode_levels(&self, encoder: &mut DescriptorEncoder) -> fmt::Result {
         encode_gauge(
             encoder,
             "connections",
             "Open connections from clients.",
-            Level::sum(self.shards.iter().map(|shard| &shard.connections)),
+            Level::sum(self.workers.iter().map(|worker| &*worker.connections)),
         )
     }
 
@@ -244,6 +240,49 @@ impl Counted {
         }
         Ok(())
     }
+
+    fn encode_configuration(&self, encoder: &mut DescriptorEncoder) -> fmt::Result {
+        let Some(observe) = self.configuration.get() else {
+            return Ok(());
+        };
+        let gauges = observe();
+        let mut metric = encoder.encode_descriptor(
+            "config",
+            "Which configuration is active.",
+            None,
+            MetricType::Info,
+        )?;
+        metric.encode_info(&[("hash", gauges.hash.as_str())])?;
+        let mut metric = encoder.encode_descriptor(
+            "config_reloads",
+            "How often the configuration was read anew, by what came of it.",
+            None,
+            MetricType::Counter,
+        )?;
+        for (result, n) in [("applied", gauges.applied), ("refused", gauges.refused)] {
+            metric
+                .encode_family(&[("result", result)])?
+                .encode_counter::<NoLabelSet, u64, f64>(&n, None)?;
+        }
+        encode_gauge(
+            encoder,
+            "config_refused",
+            "1 while the configuration as written is refused, and an older one is active.",
+            u64::from(gauges.is_refused),
+        )?;
+        encode_gauge(
+            encoder,
+            "config_active_since_timestamp_seconds",
+            "When the active configuration was taken.",
+            seconds_of(gauges.active_since),
+        )?;
+        encode_gauge(
+            encoder,
+            "config_last_reload_timestamp_seconds",
+            "When the configuration was read the last time, whatever came of it.",
+            seconds_of(gauges.read_at),
+        )
+    }
 }
 
 impl Collector for Counted {
@@ -254,7 +293,8 @@ impl Collector for Counted {
         self.encode_revocation(&mut encoder)?;
         self.encode_dropped_log_lines(&mut encoder)?;
         self.encode_certificates(&mut encoder)?;
-        self.encode_upstreams(&mut encoder)
+        self.encode_upstreams(&mut encoder)?;
+        self.encode_configuration(&mut encoder)
     }
 }
 
@@ -262,6 +302,10 @@ impl fmt::Debug for Counted {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Counted")
     }
+}
+
+fn seconds_of(moment: Timestamp) -> u64 {
+    u64::try_from(moment.as_secs()).unwrap_or_default()
 }
 
 fn encode_counter(
@@ -279,12 +323,12 @@ fn encode_histograms(
     name: &str,
     help: &str,
     bounds: &Bounds,
-    by_route: &BTreeMap<&str, HistogramSum>,
+    by_route: &BTreeMap<String, HistogramSum>,
 ) -> fmt::Result {
     let mut metric = encoder.encode_descriptor(name, help, None, MetricType::Histogram)?;
     for (route, sum) in by_route.iter().filter(|(_, sum)| sum.count() > 0) {
         metric
-            .encode_family(&[("route", *route)])?
+            .encode_family(&[("route", route)])?
             .encode_histogram::<NoLabelSet>(
                 sum.sum_seconds(),
                 sum.count(),

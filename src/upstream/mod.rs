@@ -133,6 +133,11 @@ impl Upstream {
         }))
     }
 
+    /// What it shares with the other workers.
+    pub fn shared(&self) -> &SharedUpstream {
+        &self.0.shared
+    }
+
     /// Sends the request and gives the head of the answer with a streaming body.
     ///
     /// The URI is written as it is (origin-form) and the caller has set `Host`. After a 101 the response carries

@@ -73,8 +73,7 @@ impl ServerStatus {
 impl SharedUpstream {
     /// Reads the files that TLS needs, and connects to nothing.
     pub fn new(settings: UpstreamSettings, clock: Clock) -> Result<Self, TlsSetupError> {
-        let needs_tls = settings.servers.iter().any(ServerUrl::is_tls);
-        let tls = match needs_tls {
+        let tls = match settings.needs_tls() {
             true => Some(Tls::load(&settings.tls, settings.http)?),
             false => None,
         };
@@ -88,6 +87,15 @@ impl SharedUpstream {
             servers,
             clock,
         })))
+    }
+
+    pub fn settings(&self) -> &UpstreamSettings {
+        &self.0.settings
+    }
+
+    /// Whether both are the same one, and not only alike.
+    pub fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
     }
 
     /// Looks the servers' names up once. A name that is not found is logged, and is no error.

@@ -8,7 +8,7 @@ use std::time::Duration;
 use http::uri::Authority;
 
 /// The servers of an upstream, how they are spoken to, and how patient we are with them.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UpstreamSettings {
     /// What the operator calls it; goes into errors, logs and metrics.
     pub name: Arc<str>,
@@ -33,6 +33,13 @@ pub struct UpstreamSettings {
     pub health: Option<HealthSettings>,
     /// Between two look-ups of the servers' names.
     pub resolve_interval: Duration,
+}
+
+impl UpstreamSettings {
+    /// Whether a server speaks TLS, for which files are read.
+    pub fn needs_tls(&self) -> bool {
+        self.servers.iter().any(ServerUrl::is_tls)
+    }
 }
 
 /// Sets of servers are kept as bits of a word.
@@ -83,7 +90,7 @@ pub enum HttpVersion {
 }
 
 /// How a server proves who it is, and we to it. Files are PEM.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TlsSettings {
     /// The certificates that are trusted; `None`: those of the system.
     pub ca_file: Option<PathBuf>,
@@ -94,7 +101,7 @@ pub struct TlsSettings {
 }
 
 /// What we show to a server that wants to know who connects.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TlsIdentity {
     pub certificate: PathBuf,
     pub key: PathBuf,

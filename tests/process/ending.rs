@@ -3,6 +3,7 @@
 use std::thread;
 use std::time::Duration;
 
+use crate::support::load::Load;
 use crate::support::{Conn, Gateway, Home, Peer, Upstream, eventually, only_app, program, timed};
 
 fn home(upstream: &Upstream, drain: &str) -> Home {
@@ -218,6 +219,33 @@ fn a_restart_may_overlap() {
     for _ in 0..20 {
         assert_eq!(new.status("/", &cookie), 200);
     }
+}
+
+/// Clients go on asking while one gateway takes over from the other, three times.
+#[test]
+fn a_restart_that_overlaps_fails_no_request_under_load() {
+    let upstream = Upstream::application();
+    let home = home(&upstream, "30s");
+    let mut old = home.start();
+    let address = old.address;
+    let cookie = old.connect().login("alice").cookies();
+    let load = Load::start(address, &cookie);
+    for _ in 0..3 {
+        load.has_done(load.done() + 100);
+        let mut command = program(home.config().parent().unwrap());
+        command
+            .args(["serve", "--config", "portcullis.toml"])
+            .env("PORTCULLIS_SERVER__LISTEN", address.to_string());
+        let new = Gateway::start(command);
+        load.has_done(load.done() + 100);
+        old.signal("TERM");
+        assert_eq!(old.ended().code(), Some(0));
+        old = new;
+    }
+    load.has_done(load.done() + 100);
+    let ended = load.end();
+    assert_eq!(ended.failures, Vec::<String>::new());
+    assert!(ended.repeated * 50 < ended.done, "{}", ended.repeated);
 }
 
 /// T119 i: under load every login that the application saw is answered whole, and its session lives.

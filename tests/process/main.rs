@@ -19,6 +19,7 @@ mod listeners;
 mod master_key;
 mod messages;
 mod moving;
+mod reload;
 mod sessions;
 mod store_trouble;
 mod support;

@@ -19,6 +19,7 @@ mod verify;
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use bytes::Bytes;
 use http::{Method, Request, StatusCode};
 use http_body::Body;
@@ -46,13 +47,22 @@ use operations::{Call, Found, Operation};
 pub struct ApiParts {
     pub token: AdminToken,
     pub store: SessionStore,
+    /// Verifies tokens and has the keys.
     pub issuer: Arc<Issuer>,
     pub revocations: Revocations,
-    pub cookies: SessionCookies,
+    /// What sessions are opened with.
+    pub issuing: Arc<ArcSwap<Issuing>>,
     /// First uses of refreshed tokens, on their way to the store.
     pub uses: mpsc::Sender<TokenUse>,
     pub clock: Clock,
     pub metrics: Metrics,
+}
+
+/// What sessions are opened with; a new configuration replaces it.
+#[derive(Clone)]
+pub struct Issuing {
+    pub issuer: Arc<Issuer>,
+    pub cookies: SessionCookies,
 }
 
 /// The admin API; cheap to clone.

@@ -160,15 +160,17 @@ impl Api {
             replaces: new.replaces.map(|handle| handle.0),
         };
         self.revocations.trust_keys().await?;
-        let opened = self.issuer.open(login).await?;
+        let issuing = self.issuing.load_full();
+        let opened = issuing.issuer.open(login).await?;
         self.metrics.session_opened();
         if let Some(replaced) = &opened.replaced {
             self.revocations.acknowledge(replaced).await;
         }
         let issued = opened.issued;
-        let cookies = self
-            .cookies
-            .set(&issued.access, &issued.refresh, issued.session_expires_at);
+        let cookies =
+            issuing
+                .cookies
+                .set(&issued.access, &issued.refresh, issued.session_expires_at);
         let body = OpenedSession {
             handle: Handle(issued.handle),
             user: User(issued.user),

@@ -6,6 +6,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::header::CONNECTION;
 use http::{HeaderValue, StatusCode};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -13,14 +14,14 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
+use super::super::ClientAddr;
 use super::super::forward_auth::Asker;
 use super::super::framing::StrictRequests;
 use super::super::patience::{Phase, TimedHeads};
 use super::super::reply::Underway;
-use super::super::{ClientAddr, Proxy};
-use super::ListenerSettings;
 use super::activity::Activity;
 use super::stream::ClientStream;
+use super::{Current, ListenerSettings};
 use crate::causes::Causes;
 use crate::certificates::Certificate;
 
@@ -85,7 +86,7 @@ fn without_port(host: &HeaderValue) -> &str {
 
 /// Serves until the client or `stop` ends it.
 pub(super) async fn serve_http1(
-    proxy: Rc<Proxy>,
+    current: Rc<Current>,
     stream: ClientStream,
     info: Rc<ConnectionInfo>,
     settings: &ListenerSettings,
@@ -96,16 +97,21 @@ pub(super) async fn serve_http1(
     let stream = TimedHeads::new(stream, settings.head_timeout, phase.clone());
     let service = service_fn(|request| {
         let approved = phase.head_is_complete();
-        let (proxy, answering) = (Rc::clone(&proxy), phase.until_answered());
+        let (current, answering) = (Rc::clone(&current), phase.until_answered());
         let info = Rc::clone(&info);
         async move {
             if !approved {
-                return Ok(proxy.refuse_unapproved());
+                return Ok(current.get().proxy.refuse_unapproved());
             }
-            let reply = proxy.handle(request, info).await;
+            let mut reply = current.get().proxy.handle(request, info).await;
             if reply.status() == StatusCode::SWITCHING_PROTOCOLS {
                 answering.for_good();
                 return Ok::<_, Infallible>(reply);
+            }
+            if current.ends.get() {
+                // So that the client does not send another one into a connection that is being closed.
+                let headers = reply.headers_mut();
+                headers.insert(CONNECTION, HeaderValue::from_static("close"));
             }
             Ok(reply.map(|body| body.underway(Underway::Http1(answering))))
         }

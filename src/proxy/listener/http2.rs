@@ -14,28 +14,27 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
-use super::super::Proxy;
 use super::super::reply::Underway;
-use super::ListenerSettings;
 use super::activity::Running;
 use super::connection::{ConnectionInfo, last_call};
 use super::frames::WatchedFrames;
 use super::stream::ClientStream;
+use super::{Current, ListenerSettings};
 use crate::causes::Causes;
 
 /// Serves until the client or `stop` ends it, or nothing runs on it for as long as a connection may rest.
 pub(super) async fn serve_http2(
-    proxy: Rc<Proxy>,
+    current: Rc<Current>,
     stream: ClientStream,
     info: Rc<ConnectionInfo>,
     settings: &ListenerSettings,
     stop: &CancellationToken,
 ) {
     let service = service_fn(|request| {
-        let (proxy, info) = (Rc::clone(&proxy), Rc::clone(&info));
+        let (served, info) = (current.get(), Rc::clone(&info));
         let running = Running::on(&info);
         async move {
-            let mut reply = proxy.handle(request, info).await;
+            let mut reply = served.proxy.handle(request, info).await;
             // There is no such header in HTTP/2 (RFC 9113 section 8.2.2).
             reply.headers_mut().remove(CONNECTION);
             Ok::<_, Infallible>(reply.map(|body| body.underway(Underway::Http2(running))))

@@ -19,7 +19,7 @@ pub mod proxy_protocol;
 mod socket;
 mod stream;
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::io;
 use std::rc::Rc;
 use std::time::Duration;
@@ -73,16 +73,46 @@ pub struct PublicSocket {
     pub entrance: Entrance,
 }
 
+/// What a worker goes by: replaced as a whole.
+pub struct Served {
+    pub proxy: Proxy,
+    /// Of connections that begin.
+    pub settings: Rc<ListenerSettings>,
+}
+
+/// What a worker goes by now. Asked by each request when it begins, so that no connection, however long it lasts, keeps rules
+/// alive that the operator has replaced; what has begun goes on as it began.
+pub struct Current {
+    served: RefCell<Rc<Served>>,
+    /// No connection gets another request.
+    ends: Cell<bool>,
+}
+
+impl Current {
+    pub fn new(served: Served) -> Self {
+        Self {
+            served: RefCell::new(Rc::new(served)),
+            ends: Cell::new(false),
+        }
+    }
+
+    pub fn get(&self) -> Rc<Served> {
+        Rc::clone(&self.served.borrow())
+    }
+
+    pub fn replace(&self, served: Served) {
+        self.served.replace(Rc::new(served));
+    }
+}
+
 /// Accepts until `stop`, then ends each connection after the answers that it is giving. Returns when all have ended.
 pub async fn serve(
-    proxy: Rc<Proxy>,
+    current: Rc<Current>,
     sockets: Vec<PublicSocket>,
-    settings: ListenerSettings,
     stop: CancellationToken,
 ) -> io::Result<()> {
     let worker = Rc::new(Worker {
-        proxy: Rc::clone(&proxy),
-        settings,
+        current: Rc::clone(&current),
         stop: stop.clone(),
         connections: TaskTracker::new(),
         open: Rc::default(),
@@ -96,15 +126,15 @@ pub async fn serve(
             .spawn_local(async move { accepting.accept(listener, entrance).await });
     }
     stop.cancelled().await;
+    current.ends.set(true);
     worker.connections.close();
     worker.connections.wait().await;
-    proxy.tunnels_ended().await;
+    current.get().proxy.tunnels_ended().await;
     Ok(())
 }
 
 struct Worker {
-    proxy: Rc<Proxy>,
-    settings: ListenerSettings,
+    current: Rc<Current>,
     stop: CancellationToken,
     connections: TaskTracker,
     open: Rc<Cell<usize>>,
@@ -137,12 +167,13 @@ impl Worker {
     }
 
     fn met(self: &Rc<Self>, socket: Socket, peer: Peer, entrance: &Rc<Entrance>) {
-        if self.open.get() >= self.settings.connections {
-            self.proxy.metrics.connection_refused("connections");
+        let served = self.current.get();
+        if self.open.get() >= served.settings.connections {
+            served.proxy.metrics.connection_refused("connections");
             debug!("refused a connection: as many are open as server.limits.connections allows");
             return;
         }
-        let place = Place::take(&self.proxy, &self.open);
+        let place = Place::take(served.proxy.worker.clone(), &self.open);
         let (worker, entrance) = (Rc::clone(self), Rc::clone(entrance));
         self.connections.spawn_local(async move {
             let _place = place;
@@ -151,12 +182,13 @@ impl Worker {
     }
 
     async fn serve(&self, socket: Socket, peer: Peer, entrance: &Entrance) {
+        let settings = Rc::clone(&self.current.get().settings);
         let patience = Patience {
-            by_address: self.settings.by_address.as_ref(),
-            handshake_timeout: self.settings.handshake_timeout,
-            keep_alive_timeout: self.settings.keep_alive_timeout,
-            head_timeout: self.settings.head_timeout,
-            handshakes: self.settings.handshakes,
+            by_address: settings.by_address.as_ref(),
+            handshake_timeout: settings.handshake_timeout,
+            keep_alive_timeout: settings.keep_alive_timeout,
+            head_timeout: settings.head_timeout,
+            handshakes: settings.handshakes,
             under_way: &self.handshakes,
         };
         let introduced = match entrance.is_bare(peer) {
@@ -175,7 +207,8 @@ impl Worker {
         } = match introduced {
             Ok(introduced) => introduced,
             Err(error) => {
-                self.proxy.metrics.connection_refused(error.reason());
+                let served = self.current.get();
+                served.proxy.metrics.connection_refused(error.reason());
                 debug!(
                     error = %Causes(&error),
                     "a connection came to nothing"
@@ -183,10 +216,10 @@ impl Worker {
                 return;
             }
         };
-        let (proxy, info) = (Rc::clone(&self.proxy), Rc::new(info));
+        let (current, info) = (Rc::clone(&self.current), Rc::new(info));
         match http2 {
-            false => serve_http1(proxy, stream, info, &self.settings, &self.stop).await,
-            true => Box::pin(serve_http2(proxy, stream, info, &self.settings, &self.stop)).await,
+            false => serve_http1(current, stream, info, &settings, &self.stop).await,
+            true => Box::pin(serve_http2(current, stream, info, &settings, &self.stop)).await,
         }
         drop(place);
     }

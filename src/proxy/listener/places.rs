@@ -8,20 +8,20 @@ use std::net::{IpAddr, Ipv6Addr};
 use std::rc::Rc;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::super::Proxy;
+use crate::telemetry::WorkerMetrics;
 
 /// A connection's place among those that are open.
 pub(super) struct Place {
-    proxy: Rc<Proxy>,
+    worker: WorkerMetrics,
     open: Rc<Cell<usize>>,
 }
 
 impl Place {
-    pub(super) fn take(proxy: &Rc<Proxy>, open: &Rc<Cell<usize>>) -> Self {
+    pub(super) fn take(worker: WorkerMetrics, open: &Rc<Cell<usize>>) -> Self {
         open.set(open.get() + 1);
-        proxy.worker.connection_opened();
+        worker.connection_opened();
         Self {
-            proxy: Rc::clone(proxy),
+            worker,
             open: Rc::clone(open),
         }
     }
@@ -30,7 +30,7 @@ impl Place {
 impl Drop for Place {
     fn drop(&mut self) {
         self.open.set(self.open.get() - 1);
-        self.proxy.worker.connection_closed();
+        self.worker.connection_closed();
     }
 }
 
@@ -57,11 +57,13 @@ impl Drop for HandshakePlace<'_> {
 /// Open connections by address, over all workers; cheap to clone. Touched when a connection begins and when it ends, and never
 /// by a request.
 #[derive(Clone, Debug)]
-pub struct ConnectionsByAddress(Arc<Shared>);
+pub struct ConnectionsByAddress {
+    most: usize,
+    shared: Arc<Shared>,
+}
 
 #[derive(Debug)]
 struct Shared {
-    most: usize,
     hasher: RandomState,
     shards: [Mutex<HashMap<IpAddr, usize>>; SHARDS],
 }
@@ -69,24 +71,35 @@ struct Shared {
 impl ConnectionsByAddress {
     /// At most so many from one address.
     pub fn new(most: usize) -> Self {
-        Self(Arc::new(Shared {
+        Self {
             most,
-            hasher: RandomState::new(),
-            shards: Default::default(),
-        }))
+            shared: Arc::new(Shared {
+                hasher: RandomState::new(),
+                shards: Default::default(),
+            }),
+        }
+    }
+
+    /// The same connections under another bound.
+    #[must_use]
+    pub fn with_most(&self, most: usize) -> Self {
+        Self {
+            most,
+            shared: Arc::clone(&self.shared),
+        }
     }
 
     /// `None` if the address has as many as it may.
     pub fn enter(&self, address: IpAddr) -> Option<AddressPlace> {
         let block = block_of(address);
-        let mut shard = self.0.shard(&block);
+        let mut shard = self.shared.shard(&block);
         let open = shard.entry(block).or_insert(0);
-        if *open >= self.0.most {
+        if *open >= self.most {
             return None;
         }
         *open += 1;
         Some(AddressPlace {
-            shared: Arc::clone(&self.0),
+            shared: Arc::clone(&self.shared),
             block,
         })
     }
@@ -155,6 +168,15 @@ mod tests {
     }
 
     #[test]
+    fn who_is_there_counts_under_another_bound_too() {
+        let two = ConnectionsByAddress::new(2);
+        let address = IpAddr::from([192, 0, 2, 1]);
+        let _open = two.enter(address).unwrap();
+        let one = two.with_most(1);
+        assert!(one.enter(address).is_none() && two.enter(address).is_some());
+    }
+
+    #[test]
     fn nothing_is_left_of_who_is_gone() {
         let all = ConnectionsByAddress::new(1);
         for low in 0..1000_u32 {
@@ -162,6 +184,6 @@ mod tests {
         }
         let left =
             |shard: &std::sync::Mutex<std::collections::HashMap<_, _>>| shard.lock().unwrap().len();
-        assert_eq!(all.0.shards.iter().map(left).sum::<usize>(), 0);
+        assert_eq!(all.shared.shards.iter().map(left).sum::<usize>(), 0);
     }
 }

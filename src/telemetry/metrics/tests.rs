@@ -6,17 +6,60 @@ use http::StatusCode;
 
 use super::{Metrics, MetricsSettings, RefreshKind, RevocationGauges};
 use crate::clock::Timestamp;
-use crate::telemetry::{Outcome, RejectionId, RouteId};
+use crate::telemetry::{Outcome, RejectionId, RouteId, WorkerMetrics};
 
 const MICRO: Duration = Duration::from_micros(1);
 
-fn metrics(routes: &[&str], workers: usize) -> Metrics {
-    Metrics::new(MetricsSettings {
+/// Metrics of a gateway with these routes.
+struct Told {
+    metrics: Metrics,
+    routes: Vec<String>,
+}
+
+impl Told {
+    fn worker(&self, n: usize) -> WorkerMetrics {
+        self.metrics.worker(n, &self.routes)
+    }
+}
+
+impl std::ops::Deref for Told {
+    type Target = Metrics;
+
+    fn deref(&self) -> &Metrics {
+        &self.metrics
+    }
+}
+
+fn metrics(routes: &[&str], workers: usize) -> Told {
+    Told {
+        metrics: Metrics::new(MetricsSettings {
+            rejections: &["expired", "revoked"],
+            workers,
+            started_at: Timestamp::from_secs(1_700_000_000),
+        }),
         routes: routes.iter().map(ToString::to_string).collect(),
-        rejections: &["expired", "revoked"],
-        workers,
-        started_at: Timestamp::from_secs(1_700_000_000),
-    })
+    }
+}
+
+#[test]
+fn routes_of_another_configuration_count_on_by_their_labels() {
+    let metrics = metrics(&["/a", "/b"], 1);
+    let before = metrics.worker(0);
+    before.record(RouteId::new(0), Outcome::Logout, MICRO, None);
+    before.record(RouteId::new(1), Outcome::Logout, MICRO, None);
+    before.connection_opened();
+    let after = metrics.metrics.worker(0, &["/b".into(), "/c".into()]);
+    after.record(RouteId::new(0), Outcome::Logout, MICRO, None);
+    after.record(RouteId::new(1), Outcome::Logout, MICRO, None);
+    after.record(RouteId::NONE, Outcome::Logout, MICRO, None);
+    before.record(RouteId::new(1), Outcome::Logout, MICRO, None);
+    after.connection_closed();
+    let samples = scrape(&metrics);
+    for (route, count) in [("/a", 1.0), ("/b", 3.0), ("/c", 1.0), ("none", 1.0)] {
+        let series = format!("portcullis_requests_total{{route=\"{route}\",outcome=\"logout\"}}");
+        assert_eq!(samples[&series], count, "{route}");
+    }
+    assert_eq!(samples["portcullis_connections"], 0.0);
 }
 
 /// The samples of a scrape by series, after checking the format.

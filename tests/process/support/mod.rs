@@ -2,6 +2,7 @@
 
 pub mod frames;
 mod gateway;
+pub mod load;
 pub mod peers;
 pub mod tls;
 mod upstream;
