@@ -33,6 +33,8 @@ struct Feed<'a> {
     renewed_at: BootTime,
     /// What the own row says was applied.
     confirmed: Option<Sequence>,
+    /// When the log last had something new.
+    brought_at: BootTime,
     failing: bool,
     beats: HashMap<ReplicaId, (u64, BootTime)>,
     swept_at: BootTime,
@@ -106,6 +108,7 @@ impl<'a> Feed<'a> {
             mark: None,
             renewed_at: BootTime::ZERO,
             confirmed: None,
+            brought_at: BootTime::ZERO,
             failing: false,
             beats: HashMap::new(),
             swept_at: now,
@@ -132,13 +135,18 @@ impl<'a> Feed<'a> {
         }
     }
 
-    /// One whom the database wakes looks seldom, but renews in time.
+    /// One whom the database wakes looks seldom, but renews in time; one that has to look by itself does so more often while
+    /// there is something to be seen, since where one logs out others do, and wait.
     fn until_next_look(&self, is_listening: bool) -> Duration {
         let Shared {
             settings, clock, ..
         } = &*self.revocations.shared;
         if !is_listening {
-            return settings.poll;
+            let is_busy = clock.boot().since(self.brought_at) < BUSY_FOR;
+            return match is_busy {
+                true => settings.poll.min(POLL_WHEN_BUSY),
+                false => settings.poll,
+            };
         }
         let renewal = (self.renewed_at + settings.lease / 3).since(clock.boot());
         renewal.min(POLL_OF_A_LISTENER).max(settings.poll)
@@ -228,6 +236,9 @@ impl<'a> Feed<'a> {
             return Ok(true);
         }
         let brought_something = !log.entries.is_empty();
+        if brought_something {
+            self.brought_at = started;
+        }
         self.insert(&log);
         if let Learnt::NotUnderstood(reason) = learnt {
             shared.deadline.store(0, Ordering::Release);
@@ -422,6 +433,10 @@ impl<'a> Feed<'a> {
 
 /// Entries of the log that are read at once by a replica that joins.
 const PAGE: u32 = 10_000;
+
+/// Between two looks of a replica that nobody wakes, for so long after the log had something new.
+const POLL_WHEN_BUSY: Duration = Duration::from_millis(10);
+const BUSY_FOR: Duration = Duration::from_secs(2);
 
 /// The least time between two confirmations, so that a storm of revocations costs no storm of writes.
 const CONFIRM_EVERY: Duration = Duration::from_millis(10);

@@ -68,3 +68,31 @@ async fn a_single_revocation_is_confirmed_at_once() {
     stop.cancel();
     follows.await.unwrap();
 }
+
+#[tokio::test]
+async fn a_replica_that_nobody_wakes_looks_more_often_while_there_is_something_to_see() {
+    let database = Database::new().await;
+    let here = database.replica(Duration::from_millis(500));
+    let there = database.replica(Duration::from_millis(500));
+    let handles = database.sessions(10).await;
+    let stop = CancellationToken::new();
+    let mut follow = Vec::new();
+    for replica in [&here, &there] {
+        replica.join().await.unwrap();
+        let (replica, stop) = (replica.clone(), stop.clone());
+        follow.push(tokio::spawn(async move { replica.follow(stop).await }));
+    }
+    let clock = Clock::system();
+    let mut first_is_over = None;
+    for handle in handles {
+        let revoked = here.revoke(&[handle], RevocationReason::Logout).await;
+        assert!(revoked.is_ok());
+        first_is_over.get_or_insert_with(|| clock.boot());
+    }
+    let rest = clock.boot().since(first_is_over.unwrap());
+    assert!(rest < Duration::from_secs(2), "nine logouts took {rest:?}");
+    stop.cancel();
+    for follow in follow {
+        follow.await.unwrap();
+    }
+}
