@@ -70,7 +70,7 @@ acces_token_lifetime = "1h"
 reuse_grace = "soon"
 [[upstream]]
 name = "app"
-servers = ["https://127.0.0.1:3000"]
+servers = ["ftp://127.0.0.1:3000"]
 "#;
 
 #[test]
