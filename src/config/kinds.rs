@@ -175,6 +175,30 @@ impl Section<'_> {
         }
     }
 
+    /// The same, where absence means something of its own.
+    pub fn optional_bytes(
+        &mut self,
+        key: &'static str,
+        (least, most): (&str, &str),
+    ) -> Option<u64> {
+        self.survey(key, None);
+        let node = self.node(key)?;
+        let parse = |text| values::bytes(text).expect("a limit is a size");
+        let found = match node.as_integer() {
+            Some(number) => usize::try_from(number).ok(),
+            None => node.as_text().and_then(values::bytes),
+        };
+        match found {
+            Some(bytes) if (parse(least)..=parse(most)).contains(&bytes) => {
+                u64::try_from(bytes).ok()
+            }
+            _ => {
+                self.refuse(key, &format!("a size from \"{least}\" to \"{most}\""));
+                None
+            }
+        }
+    }
+
     pub fn integer(&mut self, key: &'static str, default: i64, (least, most): (i64, i64)) -> usize {
         self.survey(key, Some(default.to_string()));
         let number = self.given_integer(key, (least, most)).unwrap_or(default);

@@ -7,6 +7,7 @@ use super::rules::{
     Auth, ClearSiteData, ForwardRule, LoginRule, LogoutRule, LogoutScope, RouteTimeouts,
     RuleTarget, Unauthenticated, Upstream401, UpstreamHost, WrittenRule,
 };
+use super::server::BODY_LIMITS;
 use super::session::{ANTI_CSRF, cookie_reaches};
 use super::upstream::{CONNECT_LIMITS, RESPONSE_LIMITS, STALL_LIMITS, Upstreams};
 use super::values::{self, Reason, RedirectTarget};
@@ -149,6 +150,7 @@ fn read_route(
         exposes_subpaths: section.bool("expose_subpaths", false),
         // The application makes links from it.
         host: section.text("host", "keep", upstream_host),
+        body_bytes: section.optional_bytes("body_bytes", BODY_LIMITS),
         timeouts: RouteTimeouts {
             connect: section.optional_duration("connect_timeout", CONNECT_LIMITS),
             response: section.optional_duration("response_timeout", RESPONSE_LIMITS),

@@ -83,6 +83,8 @@ pub struct ForwardRule {
     /// The operator knows that other paths of the upstream can be reached by this rule.
     pub exposes_subpaths: bool,
     pub host: UpstreamHost,
+    /// The most that the body of a request may have, instead of `server.limits.body_bytes`.
+    pub body_bytes: Option<u64>,
     pub timeouts: RouteTimeouts,
 }
 
@@ -322,6 +324,7 @@ const FALLBACK: ForwardRule = ForwardRule {
     strip_prefix: None,
     exposes_subpaths: false,
     host: UpstreamHost::Keep,
+    body_bytes: None,
     timeouts: RouteTimeouts::NONE,
 };
 

@@ -121,6 +121,16 @@ pub struct Limits {
     pub handshakes: usize,
     /// From the beginning of a TLS connection to the end of its handshake, and for a PROXY header.
     pub handshake_timeout: Duration,
+    /// The body of a request, unless its rule has its own; `None`: no limit.
+    pub body_bytes: Option<u64>,
+    /// Between two pieces of a request's body.
+    pub body_timeout: Duration,
+    /// A client that does not read what is written to it.
+    pub write_timeout: Duration,
+    /// A WebSocket through which nothing comes.
+    pub websocket_idle: Duration,
+    /// A WebSocket, or an answer that streams; `None`: it may last.
+    pub max_stream_age: Option<Duration>,
     /// Requests at the same time on one HTTP/2 connection.
     pub streams: usize,
     /// Requests per second from one address; `None`: as many as come.
@@ -128,6 +138,9 @@ pub struct Limits {
     /// From the wish to stop to the end of the last request.
     pub drain_timeout: Duration,
 }
+
+/// Of a body that is not kept.
+pub(super) const BODY_LIMITS: (&str, &str) = ("1", "1024GiB");
 
 impl Limits {
     fn read(section: &mut Section<'_>) -> Self {
@@ -148,6 +161,15 @@ impl Limits {
             handshakes: section.integer("handshakes", 1000, (1, 1_000_000)),
             // As long as a head: both are a few packets.
             handshake_timeout: section.duration("handshake_timeout", "10s", ("10ms", "10m")),
+            // Only the application knows what its largest upload is; nothing of a body is kept here, whatever its size.
+            body_bytes: section.optional_bytes("body_bytes", BODY_LIMITS),
+            // Radio networks lose contact for seconds, not for half a minute.
+            body_timeout: section.duration("body_timeout", "30s", ("10ms", "1h")),
+            // The system takes megabytes ahead: a slow reader needs time to make room for the next piece.
+            write_timeout: section.duration("write_timeout", "60s", ("10ms", "1h")),
+            // Who means to keep one pings it within minutes, because networks on the way forget it otherwise.
+            websocket_idle: section.duration("websocket_idle", "1h", ("10ms", "30d")),
+            max_stream_age: section.optional_duration("max_stream_age", ("10ms", "365d")),
             // What RFC 9113 section 6.5.2 names as the least that is of use.
             streams: section.integer("streams", 100, (1, 10_000)),
             // Per address, which may be a whole load balancer's: what a flood of them costs is then a few percent of a core.

@@ -49,8 +49,9 @@ fn action(target: &RuleTarget, teller: &Teller, config: &Config) -> Action {
         RuleTarget::Login(rule) => Action::Login(open_to_all(
             rule.upstream,
             rule.anti_csrf.map_or(own, anti_csrf),
+            config.server.limits.body_bytes,
         )),
-        RuleTarget::Logout(rule) => Action::Logout(logout(rule, teller, own)),
+        RuleTarget::Logout(rule) => Action::Logout(logout(rule, teller, own, config)),
         RuleTarget::Refresh => Action::Refresh(match own {
             // Where it comes from is still asked.
             AntiCsrf::CustomHeader | AntiCsrf::Token if !session.anti_csrf_on_refresh => {
@@ -114,6 +115,7 @@ fn forward(rule: &config::ForwardRule, own: AntiCsrf, config: &Config) -> Forwar
             config::UpstreamHost::Server => UpstreamHost::Server,
             config::UpstreamHost::Name(name) => UpstreamHost::Name(name.clone()),
         },
+        body_bytes: rule.body_bytes.or(config.server.limits.body_bytes),
         timeouts: timeouts(rule, config),
     }
 }
@@ -146,7 +148,11 @@ fn timeouts(rule: &config::ForwardRule, config: &Config) -> Option<Timeouts> {
 }
 
 /// For whoever comes to log in, or has just logged out.
-fn open_to_all(upstream: config::UpstreamId, anti_csrf: AntiCsrf) -> ForwardPolicy {
+fn open_to_all(
+    upstream: config::UpstreamId,
+    anti_csrf: AntiCsrf,
+    body_bytes: Option<u64>,
+) -> ForwardPolicy {
     ForwardPolicy {
         admission: Admission {
             auth: Auth::Optional,
@@ -159,6 +165,7 @@ fn open_to_all(upstream: config::UpstreamId, anti_csrf: AntiCsrf) -> ForwardPoli
         forbid_upstream_401: false,
         strip_prefix: None,
         host: UpstreamHost::Keep,
+        body_bytes,
         timeouts: None,
     }
 }
@@ -172,7 +179,12 @@ fn for_scripts(anti_csrf: AntiCsrf) -> Admission {
     }
 }
 
-fn logout(rule: &config::LogoutRule, teller: &Teller, own: AntiCsrf) -> LogoutPolicy {
+fn logout(
+    rule: &config::LogoutRule,
+    teller: &Teller,
+    own: AntiCsrf,
+    config: &Config,
+) -> LogoutPolicy {
     let anti_csrf = rule.anti_csrf.map_or(own, anti_csrf);
     let kinds: Vec<&str> = rule
         .clear_site_data
@@ -191,7 +203,9 @@ fn logout(rule: &config::LogoutRule, teller: &Teller, own: AntiCsrf) -> LogoutPo
             .iter()
             .map(|target| header(target.as_str()))
             .collect(),
-        forward: rule.forward.then(|| open_to_all(rule.upstream, anti_csrf)),
+        forward: rule
+            .forward
+            .then(|| open_to_all(rule.upstream, anti_csrf, config.server.limits.body_bytes)),
         clear_cookies: rule
             .clear_cookies
             .iter()
@@ -247,6 +261,9 @@ pub fn proxy(config: &Config) -> ProxySettings {
         header_mode: config.session.header_mode,
         refresh_in_line: config.session.refresh == config::Refresh::Transparent,
         login_path: config.rules.login_path.clone(),
+        body_timeout: config.server.limits.body_timeout,
+        websocket_idle: config.server.limits.websocket_idle,
+        max_stream_age: config.server.limits.max_stream_age,
         assertion_audience: config
             .identity
             .assertion
@@ -298,6 +315,7 @@ pub fn listener(config: &Config, by_address: Option<ConnectionsByAddress>) -> Li
         header_bytes: limits.header_bytes,
         header_count: limits.header_count,
         head_timeout: limits.head_timeout,
+        write_timeout: limits.write_timeout,
         keep_alive_timeout: limits.keep_alive_timeout,
     }
 }

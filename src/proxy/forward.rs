@@ -1,25 +1,21 @@
 //! Stage 4: to the upstream, and back with its answer.
 
-use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use bytes::Bytes;
 use http::header::{COOKIE, HOST, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY};
 use http::{Request, Response, Uri};
-use http_body::{Body, Frame, SizeHint};
-use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
 
 use super::authenticate::{Authenticated, Identity, News, is_websocket_handshake};
-use super::headers::{HeaderRules, Told};
+use super::headers::Told;
 use super::http2;
 use super::listener::Running;
 use super::policy::{ForwardPolicy, UpstreamHost};
 use super::receive::Received;
 use super::rejection::Rejection;
 use super::reply::Transport;
+use super::request_body::{BodyBounds, ForwardedBody};
 use super::{Proxy, trust};
 use crate::cookie;
 use crate::upstream::{Replay, Terms, UpstreamBody};
@@ -155,10 +151,12 @@ impl Proxy {
             }
         };
         head.uri = Uri::from(path);
-        let body = ForwardedBody {
-            incoming: body,
-            rules: Rc::clone(&self.rules),
+        let bounds = BodyBounds {
+            bytes: policy.body_bytes,
+            idle: self.settings.body_timeout,
         };
+        let body = ForwardedBody::new(body, Rc::clone(&self.rules), bounds)?;
+        let watch = body.watch();
         let terms = Terms {
             replay: match websocket {
                 Some(_) => Replay::Never,
@@ -171,7 +169,14 @@ impl Proxy {
         let started = self.clock.boot();
         let response = self.upstreams[policy.upstream]
             .send(Request::from_parts(head, body), terms)
-            .await?;
+            .await
+            .map_err(|error| match &watch {
+                Some(watch) => watch.blame(error),
+                None => Rejection::Upstream(error),
+            })?;
+        if let Some(watch) = watch {
+            watch.answered();
+        }
         let upstream_time = self.clock.boot().since(started);
         Ok(Answered {
             response,
@@ -181,32 +186,5 @@ impl Proxy {
             transport,
             upstream_time,
         })
-    }
-}
-
-/// The client's body on its way up; what comes as trailers goes by the same rule as headers.
-struct ForwardedBody {
-    incoming: Incoming,
-    rules: Rc<HeaderRules>,
-}
-
-impl Body for ForwardedBody {
-    type Data = Bytes;
-    type Error = hyper::Error;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        let frame = ready!(Pin::new(&mut self.incoming).poll_frame(cx));
-        Poll::Ready(frame.map(|frame| frame.map(|frame| self.rules.frame(frame))))
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.incoming.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.incoming.size_hint()
     }
 }

@@ -41,11 +41,13 @@ mod record;
 mod refresh;
 mod rejection;
 mod reply;
+mod request_body;
 mod trust;
 pub mod tunnel;
 mod verified;
 pub mod websocket;
 
+use std::future::pending;
 use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -92,7 +94,7 @@ use rates::Counted;
 use receive::{Received, receive};
 use record::Record;
 use rejection::{Malformed, Unproven};
-use tunnel::{CutReason, TunnelKind};
+use tunnel::{CutReason, TunnelKind, TunnelTerms};
 
 use crate::causes::Causes;
 use crate::clock::Clock;
@@ -147,6 +149,12 @@ pub struct ProxySettings {
     pub refresh_in_line: bool,
     /// Where people log in, if they can.
     pub login_path: Option<String>,
+    /// Between two pieces of a request's body.
+    pub body_timeout: Duration,
+    /// A WebSocket through which nothing comes for so long is closed.
+    pub websocket_idle: Duration,
+    /// An answer that streams, or a WebSocket, ends after that; `None`: it may last.
+    pub max_stream_age: Option<Duration>,
     /// Who the application is in the assertions that it gets; `None`: it gets none.
     pub assertion_audience: Option<String>,
 }
@@ -500,9 +508,14 @@ impl Proxy {
                 Some(stream) => Tie::stream(stream),
             },
         };
-        answered
-            .response
-            .map(|body| ReplyBody::upstream(body, Rc::clone(&self.rules), tie))
+        let most = self.settings.max_stream_age.filter(|_| may_last);
+        answered.response.map(|body| {
+            let body = ReplyBody::upstream(body, Rc::clone(&self.rules), tie);
+            match most {
+                Some(most) => body.ending_after(most),
+                None => body,
+            }
+        })
     }
 
     /// After the upstream's 101, and not before, bytes go both ways.
@@ -532,7 +545,11 @@ impl Proxy {
             },
         };
         let upstream = hyper::upgrade::on(&mut answered.response);
-        let end = end_of_tunnel(stream, self.stop.clone());
+        let end = end_of_tunnel(stream, self.stop.clone(), self.settings.max_stream_age);
+        let terms = TunnelTerms {
+            kind: TunnelKind::WebSocket,
+            idle: Some(self.settings.websocket_idle),
+        };
         self.tunnels.spawn_local(async move {
             let (client, upstream) = match tokio::try_join!(client, upstream) {
                 Ok(both) => both,
@@ -544,13 +561,8 @@ impl Proxy {
                     return;
                 }
             };
-            let report = tunnel::run(
-                TokioIo::new(client),
-                TokioIo::new(upstream),
-                end,
-                TunnelKind::WebSocket,
-            )
-            .await;
+            let report =
+                tunnel::run(TokioIo::new(client), TokioIo::new(upstream), end, terms).await;
             debug!(?report, "a WebSocket ended");
             drop(on_stream);
         });
@@ -630,20 +642,33 @@ impl Told {
 /// Shorter answers are not entered as live streams, which has a price: most are complete at once.
 const AT_ONCE: u64 = 64 * 1024;
 
-async fn end_of_tunnel(stream: Option<LiveStream>, shutdown: CancellationToken) -> CutReason {
-    match stream {
-        None => {
-            shutdown.cancelled().await;
-            CutReason::Shutdown
-        }
-        Some(stream) => {
-            tokio::select! {
-                () = stream.ended() => match stream.has_lapsed() {
-                    true => CutReason::Lapsed,
-                    false => CutReason::Revoked,
-                },
-                () = shutdown.cancelled() => CutReason::Shutdown,
-            }
-        }
+async fn end_of_tunnel(
+    stream: Option<LiveStream>,
+    shutdown: CancellationToken,
+    max_age: Option<Duration>,
+) -> CutReason {
+    tokio::select! {
+        reason = end_of_session(stream) => reason,
+        () = shutdown.cancelled() => CutReason::Shutdown,
+        () = passed(max_age) => CutReason::TooOld,
+    }
+}
+
+/// Of the session that a stream belongs to; never, if there is none.
+async fn end_of_session(stream: Option<LiveStream>) -> CutReason {
+    let Some(stream) = stream else {
+        return pending().await;
+    };
+    stream.ended().await;
+    match stream.has_lapsed() {
+        true => CutReason::Lapsed,
+        false => CutReason::Revoked,
+    }
+}
+
+async fn passed(limit: Option<Duration>) {
+    match limit {
+        Some(limit) => tokio::time::sleep(limit).await,
+        None => pending().await,
     }
 }

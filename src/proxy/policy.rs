@@ -49,6 +49,8 @@ pub struct ForwardPolicy {
     /// What the application does not see of the path.
     pub strip_prefix: Option<String>,
     pub host: UpstreamHost,
+    /// The most that the body of a request may have; `None`: as much as the upstream takes.
+    pub body_bytes: Option<u64>,
     /// Instead of the upstream's own.
     pub timeouts: Option<Timeouts>,
 }

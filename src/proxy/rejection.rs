@@ -6,6 +6,7 @@ use std::time::Duration;
 use http::{HeaderValue, StatusCode};
 use thiserror::Error;
 
+use super::request_body::BodyFault;
 use crate::issuer::{IssueError, OpenError};
 use crate::revocation::StoreUnreadable;
 use crate::route::AmbiguousPath;
@@ -54,6 +55,9 @@ pub enum Rejection {
     LogoutNotWritten(#[source] StoreError),
     #[error("upstream failed")]
     Upstream(#[from] UpstreamError),
+    /// What is wrong with the client's body shows while it is forwarded.
+    #[error(transparent)]
+    Body(BodyFault),
     #[error("upstream did not open the WebSocket that the client asked for over HTTP/2")]
     NoWebSocket,
     #[error("the user's sessions were revoked while the login was under way")]
@@ -135,6 +139,8 @@ impl Rejection {
             Self::StoreUnavailable(_) | Self::LogoutNotWritten(_) => {
                 StatusCode::SERVICE_UNAVAILABLE
             }
+            Self::Body(BodyFault::TooLarge) => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::Body(BodyFault::TooSlow) => StatusCode::REQUEST_TIMEOUT,
             Self::Upstream(error) => upstream_status(error),
             Self::LoginOvertaken => StatusCode::CONFLICT,
             Self::LoginUnusable(_) | Self::NoWebSocket => StatusCode::BAD_GATEWAY,
@@ -174,6 +180,8 @@ impl Rejection {
             Self::TooManyRequests { .. } => "too many requests".into(),
             Self::StoreUnavailable(_) => "sessions cannot be checked now".into(),
             Self::LogoutNotWritten(_) => "logged out here; other replicas will know later".into(),
+            Self::Body(BodyFault::TooLarge) => "body is too long".into(),
+            Self::Body(BodyFault::TooSlow) => "body did not come in time".into(),
             Self::Upstream(error) if upstream_status(error) == StatusCode::GATEWAY_TIMEOUT => {
                 "the application did not answer in time".into()
             }
@@ -223,6 +231,8 @@ impl Rejection {
             Self::TooManyRequests { .. } => "too_many_requests",
             Self::StoreUnavailable(_) => "store_unavailable",
             Self::LogoutNotWritten(_) => "logout_not_written",
+            Self::Body(BodyFault::TooLarge) => "body_too_large",
+            Self::Body(BodyFault::TooSlow) => "body_too_slow",
             Self::Upstream(error) => error.name(),
             Self::NoWebSocket => "no_websocket",
             Self::LoginOvertaken => "login_overtaken",
@@ -313,6 +323,8 @@ pub const REASONS: &[&str] = &[
     "upstream_framing",
     "upstream_unexpected_upgrade",
     "request_body",
+    "body_too_large",
+    "body_too_slow",
     "no_websocket",
     "login_overtaken",
     "user_disabled",

@@ -5,6 +5,7 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -18,13 +19,14 @@ use http_body::{Body, Frame, SizeHint};
 use serde_json::json;
 use serde_json::value::RawValue;
 use thiserror::Error;
+use tokio::time::{Sleep, sleep};
 use tokio_util::sync::WaitForCancellationFutureOwned;
 
 use super::headers::{
     ANTI_CSRF, FRONT_TOKEN, HeaderRules, ID_REFRESH_TOKEN, NO_STORE, ST_ACCESS_TOKEN,
     ST_REFRESH_TOKEN,
 };
-use super::listener::Running;
+use super::listener::{Progress, Running};
 use super::patience::Answering;
 use super::receive::Received;
 use super::record::Record;
@@ -42,6 +44,8 @@ pub type Reply = Response<ReplyBody>;
 /// The body of an answer: the gateway's own, or the upstream's as it streams in.
 pub struct ReplyBody {
     source: Source,
+    /// It ends then, whole or not.
+    until: Option<Pin<Box<Sleep>>>,
     record: Option<Box<Record>>,
     underway: Option<Underway>,
 }
@@ -49,7 +53,7 @@ pub struct ReplyBody {
 /// Held until an answer has been sent: the connection is not at rest.
 pub enum Underway {
     Http1(Answering),
-    Http2(Running),
+    Http2(Running, Progress),
 }
 
 enum Source {
@@ -121,6 +125,8 @@ impl Tie {
 pub enum BodyError {
     #[error("the session ended while its answer was being sent")]
     SessionEnded,
+    #[error("the answer took longer than max_stream_age")]
+    TooOld,
     #[error("the upstream broke off its answer")]
     Upstream(#[source] AnswerError),
 }
@@ -130,6 +136,7 @@ impl ReplyBody {
         let content = content.into();
         Self {
             source: Source::Own((!content.is_empty()).then_some(content)),
+            until: None,
             record: None,
             underway: None,
         }
@@ -138,9 +145,16 @@ impl ReplyBody {
     pub fn upstream(body: UpstreamBody, rules: Rc<HeaderRules>, tie: Tie) -> Self {
         Self {
             source: Source::Upstream { body, rules, tie },
+            until: None,
             record: None,
             underway: None,
         }
+    }
+
+    /// Breaks it off if it takes longer.
+    pub fn ending_after(mut self, limit: Duration) -> Self {
+        self.until = Some(Box::pin(sleep(limit)));
+        self
     }
 
     /// The connection learns when this has been sent.
@@ -156,6 +170,27 @@ impl ReplyBody {
     }
 }
 
+impl ReplyBody {
+    fn poll_source(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        if let Some(until) = &mut self.until
+            && until.as_mut().poll(cx).is_ready()
+        {
+            return Poll::Ready(Some(Err(BodyError::TooOld)));
+        }
+        match &mut self.source {
+            Source::Own(content) => {
+                Poll::Ready(content.take().map(|content| Ok(Frame::data(content))))
+            }
+            Source::Upstream { body, rules, tie } => tie
+                .poll_frame(body, cx)
+                .map(|frame| frame.map(|frame| frame.map(|frame| rules.frame(frame)))),
+        }
+    }
+}
+
 impl Body for ReplyBody {
     type Data = Bytes;
     type Error = BodyError;
@@ -165,12 +200,11 @@ impl Body for ReplyBody {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let this = &mut *self;
-        let frame = match &mut this.source {
-            Source::Own(content) => content.take().map(|content| Ok(Frame::data(content))),
-            Source::Upstream { body, rules, tie } => {
-                ready!(tie.poll_frame(body, cx)).map(|frame| frame.map(|frame| rules.frame(frame)))
-            }
-        };
+        let frame = this.poll_source(cx);
+        if let Some(Underway::Http2(_, progress)) = &this.underway {
+            progress.asked(frame.is_ready());
+        }
+        let frame = ready!(frame);
         if let (Some(record), Some(Ok(frame))) = (&mut this.record, &frame) {
             record.sent(frame.data_ref().map_or(0, Bytes::len));
         }
@@ -318,7 +352,10 @@ impl Teller {
         }
         match rejection {
             // What follows on a connection is worth nothing once a request on it could not be read for certain.
-            Rejection::Malformed(_) | Rejection::TooLong | Rejection::TooManyCookies => {
+            Rejection::Malformed(_)
+            | Rejection::TooLong
+            | Rejection::TooManyCookies
+            | Rejection::Body(_) => {
                 headers.insert(CONNECTION, HeaderValue::from_static("close"));
             }
             Rejection::Unauthenticated {

@@ -12,7 +12,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, Sleep, sleep, timeout_at};
 
 use super::websocket::{FrameTracker, close_frame};
 
@@ -25,6 +25,14 @@ pub enum TunnelKind {
     Opaque,
 }
 
+/// What a tunnel is for.
+#[derive(Clone, Copy, Debug)]
+pub struct TunnelTerms {
+    pub kind: TunnelKind,
+    /// It ends when nothing has come through for so long, in either direction; `None`: it may rest.
+    pub idle: Option<Duration>,
+}
+
 /// Why the gateway ends a tunnel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CutReason {
@@ -34,6 +42,10 @@ pub enum CutReason {
     Lapsed,
     /// The gateway shuts down.
     Shutdown,
+    /// Nothing came through for too long.
+    Idle,
+    /// It was open for as long as any may be.
+    TooOld,
 }
 
 impl CutReason {
@@ -44,6 +56,8 @@ impl CutReason {
             Self::Revoked => (4401, "session ended"),
             Self::Lapsed => (1013, "try again later"),
             Self::Shutdown => (1001, "going away"),
+            Self::Idle => (1001, "idle for too long"),
+            Self::TooOld => (1001, "open for too long"),
         }
     }
 }
@@ -93,15 +107,17 @@ pub async fn run<C, U>(
     mut client: C,
     mut upstream: U,
     end: impl Future<Output = CutReason>,
-    kind: TunnelKind,
+    terms: TunnelTerms,
 ) -> TunnelReport
 where
     C: AsyncRead + AsyncWrite + Unpin,
     U: AsyncRead + AsyncWrite + Unpin,
 {
     let mut up = Pump::new(None);
-    let mut down = Pump::new((kind == TunnelKind::WebSocket).then(FrameTracker::new));
-    let end = match copy_until(&mut client, &mut upstream, &mut up, &mut down, end).await {
+    let mut down = Pump::new((terms.kind == TunnelKind::WebSocket).then(FrameTracker::new));
+    let idle = terms.idle.map(Rest::new);
+    let copied = copy_until(&mut client, &mut upstream, (&mut up, &mut down), end, idle);
+    let end = match copied.await {
         Copied::Finished => TunnelEnd::Finished,
         Copied::Failed { side, error } => TunnelEnd::Failed { side, error },
         Copied::Cut(reason) => TunnelEnd::Cut {
@@ -125,9 +141,9 @@ enum Copied {
 async fn copy_until<C, U>(
     client: &mut C,
     upstream: &mut U,
-    up: &mut Pump,
-    down: &mut Pump,
+    (up, down): (&mut Pump, &mut Pump),
     end: impl Future<Output = CutReason>,
+    mut idle: Option<Rest>,
 ) -> Copied
 where
     C: AsyncRead + AsyncWrite + Unpin,
@@ -147,9 +163,13 @@ where
             return Poll::Ready(failure.between(Side::Client, Side::Upstream));
         }
         if downwards.is_ready() && upwards.is_ready() {
-            Poll::Ready(Copied::Finished)
-        } else {
-            Poll::Pending
+            return Poll::Ready(Copied::Finished);
+        }
+        match &mut idle {
+            Some(rest) => rest
+                .poll(cx, up.written + down.written)
+                .map(|()| Copied::Cut(CutReason::Idle)),
+            None => Poll::Pending,
         }
     })
     .await
@@ -199,6 +219,42 @@ where
     client.write_all(&close_frame(code, text)).await?;
     client.shutdown().await?;
     Ok(true)
+}
+
+/// How long nothing has come through.
+struct Rest {
+    limit: Duration,
+    /// Bytes that had come through when it was last looked at.
+    moved: u64,
+    since: Instant,
+    timer: Pin<Box<Sleep>>,
+}
+
+impl Rest {
+    fn new(limit: Duration) -> Self {
+        Self {
+            limit,
+            moved: 0,
+            since: Instant::now(),
+            timer: Box::pin(sleep(limit)),
+        }
+    }
+
+    /// Ready when it has been too long; wakes then.
+    fn poll(&mut self, cx: &mut Context<'_>, moved: u64) -> Poll<()> {
+        if moved != self.moved {
+            self.moved = moved;
+            self.since = Instant::now();
+        }
+        loop {
+            ready!(self.timer.as_mut().poll(cx));
+            let end = self.since + self.limit;
+            if end <= Instant::now() {
+                return Poll::Ready(());
+            }
+            self.timer.as_mut().reset(end);
+        }
+    }
 }
 
 /// One direction: a buffer, and what has become of its two ends.

@@ -8,6 +8,7 @@
 
 mod addresses;
 mod bodies;
+mod bounds;
 mod commands;
 mod ending;
 mod floods;

@@ -3,7 +3,9 @@
 use std::future::pending;
 use std::time::Duration;
 
-use portcullis::proxy::tunnel::{self, CutReason, Side, TunnelEnd, TunnelKind, TunnelReport};
+use portcullis::proxy::tunnel::{
+    self, CutReason, Side, TunnelEnd, TunnelKind, TunnelReport, TunnelTerms,
+};
 use portcullis::proxy::websocket::close_frame;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -22,6 +24,10 @@ struct Tunnel {
 
 impl Tunnel {
     async fn open(kind: TunnelKind) -> Self {
+        Self::with(TunnelTerms { kind, idle: None }).await
+    }
+
+    async fn with(terms: TunnelTerms) -> Self {
         let (client, ours) = connected().await;
         let (theirs, upstream) = connected().await;
         let (cut, end) = oneshot::channel();
@@ -31,7 +37,7 @@ impl Tunnel {
                 Err(_) => pending().await,
             }
         };
-        let report = spawn_local(tunnel::run(ours, theirs, end, kind));
+        let report = spawn_local(tunnel::run(ours, theirs, end, terms));
         Self {
             client,
             upstream,
@@ -174,6 +180,8 @@ fn a_websocket_between_frames_is_told_at_once() {
         (CutReason::Revoked, 4401),
         (CutReason::Lapsed, 1013),
         (CutReason::Shutdown, 1001),
+        (CutReason::Idle, 1001),
+        (CutReason::TooOld, 1001),
     ];
     for (reason, code) in codes {
         worker(async {
@@ -287,7 +295,10 @@ fn a_session_that_ended_before_the_tunnel_began_gets_no_byte_through() {
             ours,
             theirs,
             async { CutReason::Revoked },
-            TunnelKind::WebSocket,
+            TunnelTerms {
+                kind: TunnelKind::WebSocket,
+                idle: None,
+            },
         );
         let (report, received) = tokio::join!(run, async {
             let received = rest(&mut client).await;

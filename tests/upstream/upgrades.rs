@@ -5,7 +5,7 @@ use std::future::pending;
 use http::{Request, StatusCode};
 use http_body_util::Empty;
 use hyper_util::rt::TokioIo;
-use portcullis::proxy::tunnel::{self, Side, TunnelEnd, TunnelKind};
+use portcullis::proxy::tunnel::{self, Side, TunnelEnd, TunnelKind, TunnelTerms};
 use portcullis::upstream::Replay;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -109,7 +109,11 @@ fn a_tunnel_ends_when_the_upstream_goes_away_after_its_last_word() {
             .unwrap();
         let socket = TokioIo::new(hyper::upgrade::on(answer).await.unwrap());
         let (mut client, ours) = tokio::io::duplex(64);
-        let tunnel = tunnel::run(ours, socket, pending(), TunnelKind::Opaque);
+        let terms = TunnelTerms {
+            kind: TunnelKind::Opaque,
+            idle: None,
+        };
+        let tunnel = tunnel::run(ours, socket, pending(), terms);
         let (report, ()) = tokio::join!(tunnel, async {
             client.write_all(b"anybody").await.unwrap();
             while client.write_all(b" there?").await.is_ok() {

@@ -20,6 +20,7 @@ use super::super::framing::StrictRequests;
 use super::super::patience::{Phase, TimedHeads};
 use super::super::reply::Underway;
 use super::activity::Activity;
+use super::slow_reader::TimedWrites;
 use super::stream::ClientStream;
 use super::{Current, ListenerSettings};
 use crate::causes::Causes;
@@ -93,6 +94,7 @@ pub(super) async fn serve_http1(
     stop: &CancellationToken,
 ) {
     let phase = Phase::new();
+    let stream = TimedWrites::new(stream, settings.write_timeout);
     let stream = StrictRequests::new(stream, phase.clone());
     let stream = TimedHeads::new(stream, settings.head_timeout, phase.clone());
     let service = service_fn(|request| {

@@ -18,6 +18,8 @@ use super::super::reply::Underway;
 use super::activity::Running;
 use super::connection::{ConnectionInfo, last_call};
 use super::frames::WatchedFrames;
+use super::slow_reader::TimedWrites;
+use super::stalled::{Progress, bounded};
 use super::stream::ClientStream;
 use super::{Current, ListenerSettings};
 use crate::causes::Causes;
@@ -34,26 +36,31 @@ pub(super) async fn serve_http2(
         let (served, info) = (current.get(), Rc::clone(&info));
         let running = Running::on(&info);
         async move {
+            let progress = Progress::of_this_stream();
             let mut reply = served.proxy.handle(request, info).await;
             // There is no such header in HTTP/2 (RFC 9113 section 8.2.2).
             reply.headers_mut().remove(CONNECTION);
-            Ok::<_, Infallible>(reply.map(|body| body.underway(Underway::Http2(running))))
+            progress.asked(true);
+            Ok::<_, Infallible>(reply.map(|body| body.underway(Underway::Http2(running, progress))))
         }
     });
+    let stream = TimedWrites::new(stream, settings.write_timeout);
     let stream = WatchedFrames::new(stream, settings.head_timeout);
-    let connection = http2::Builder::new(OnThisThread)
-        .timer(TokioTimer::new())
-        .max_concurrent_streams(settings.streams)
-        .max_header_list_size(u32::try_from(settings.header_bytes).unwrap_or(u32::MAX))
-        .initial_stream_window_size(STREAM_WINDOW)
-        .initial_connection_window_size(CONNECTION_WINDOW)
-        .max_send_buf_size(SEND_BUFFER)
-        .max_pending_accept_reset_streams(PENDING_RESETS)
-        .max_local_error_reset_streams(ERROR_RESETS)
-        .keep_alive_interval(PING_INTERVAL)
-        .keep_alive_timeout(PING_TIMEOUT)
-        .enable_connect_protocol()
-        .serve_connection(TokioIo::new(stream), service);
+    let connection = http2::Builder::new(OnThisThread {
+        write_timeout: settings.write_timeout,
+    })
+    .timer(TokioTimer::new())
+    .max_concurrent_streams(settings.streams)
+    .max_header_list_size(u32::try_from(settings.header_bytes).unwrap_or(u32::MAX))
+    .initial_stream_window_size(STREAM_WINDOW)
+    .initial_connection_window_size(CONNECTION_WINDOW)
+    .max_send_buf_size(SEND_BUFFER)
+    .max_pending_accept_reset_streams(PENDING_RESETS)
+    .max_local_error_reset_streams(ERROR_RESETS)
+    .keep_alive_interval(PING_INTERVAL)
+    .keep_alive_timeout(PING_TIMEOUT)
+    .enable_connect_protocol()
+    .serve_connection(TokioIo::new(stream), service);
     let mut connection = pin!(connection);
     let served = tokio::select! {
         served = connection.as_mut() => Some(served),
@@ -79,13 +86,15 @@ pub(super) async fn serve_http2(
     }
 }
 
-/// Runs the requests of a connection where it is served.
+/// Runs the requests of a connection where it is served, each for as long as its client makes room for the answer.
 #[derive(Clone, Copy)]
-struct OnThisThread;
+struct OnThisThread {
+    write_timeout: Duration,
+}
 
 impl<F: Future<Output = ()> + 'static> Executor<F> for OnThisThread {
     fn execute(&self, request: F) {
-        tokio::task::spawn_local(request);
+        tokio::task::spawn_local(bounded(request, self.write_timeout));
     }
 }
 

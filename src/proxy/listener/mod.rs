@@ -7,6 +7,7 @@
 //! | `introduction`, `proxy_protocol` | what comes before HTTP: a PROXY header, a TLS handshake, the choice of the version |
 //! | `connection` | what is known of a connection; HTTP/1.1 on it |
 //! | `http2`, `frames`, `activity` | HTTP/2 on it, what is bounded there, and when it is at rest |
+//! | `slow_reader`, `stalled` | what becomes of clients that do not read: the whole connection, one stream of it |
 //! | `places` | how many connections are open |
 
 mod activity;
@@ -16,7 +17,9 @@ mod http2;
 mod introduction;
 mod places;
 pub mod proxy_protocol;
+mod slow_reader;
 mod socket;
+mod stalled;
 mod stream;
 
 use std::cell::{Cell, RefCell};
@@ -33,6 +36,7 @@ pub use connection::{ConnectionInfo, Purpose};
 pub use introduction::{Balancers, Entrance, Security};
 pub use places::{ConnectionsByAddress, block_of};
 pub use socket::Bound;
+pub use stalled::Progress;
 
 use super::Proxy;
 use crate::causes::Causes;
@@ -62,6 +66,8 @@ pub struct ListenerSettings {
     pub header_count: usize,
     /// From the first byte of a request head to its last.
     pub head_timeout: Duration,
+    /// How long a write may wait for a client that does not read.
+    pub write_timeout: Duration,
     /// From the end of an answer, or the beginning of a connection, to the end of the next head.
     pub keep_alive_timeout: Duration,
 }
