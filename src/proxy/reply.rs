@@ -11,8 +11,8 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use http::header::{
-    ACCESS_CONTROL_EXPOSE_HEADERS, ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_TYPE, HeaderMap,
-    HeaderValue, LOCATION, RETRY_AFTER, SET_COOKIE,
+    ACCESS_CONTROL_EXPOSE_HEADERS, ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE,
+    HeaderMap, HeaderValue, LOCATION, RETRY_AFTER, SET_COOKIE,
 };
 use http::{Response, StatusCode};
 use http_body::{Body, Frame, SizeHint};
@@ -189,6 +189,19 @@ impl ReplyBody {
                 .map(|frame| frame.map(|frame| frame.map(|frame| rules.frame(frame)))),
         }
     }
+}
+
+/// The answer to a HEAD: it says how long its content would be, and has none (RFC 9110 section 9.3.2). In HTTP/1.1 hyper sees to
+/// that, in HTTP/2 it does not; an upstream's answer comes without content already.
+pub fn answer_to_head(reply: Reply) -> Reply {
+    let (mut head, mut body) = reply.into_parts();
+    if let Source::Own(content) = &mut body.source
+        && let Some(content) = content.take()
+    {
+        let length = HeaderValue::from(content.len());
+        head.headers.entry(CONTENT_LENGTH).or_insert(length);
+    }
+    Response::from_parts(head, body)
 }
 
 impl Body for ReplyBody {

@@ -6,6 +6,7 @@ use std::pin::pin;
 use std::rc::Rc;
 use std::time::Duration;
 
+use http::Method;
 use http::header::CONNECTION;
 use hyper::rt::Executor;
 use hyper::server::conn::http2;
@@ -14,7 +15,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
-use super::super::reply::Underway;
+use super::super::reply::{Underway, answer_to_head};
 use super::activity::Running;
 use super::connection::{ConnectionInfo, last_call};
 use super::frames::WatchedFrames;
@@ -35,9 +36,13 @@ pub(super) async fn serve_http2(
     let service = service_fn(|request| {
         let (served, info) = (current.get(), Rc::clone(&info));
         let running = Running::on(&info);
+        let is_head = request.method() == Method::HEAD;
         async move {
             let progress = Progress::of_this_stream();
             let mut reply = served.proxy.handle(request, info).await;
+            if is_head {
+                reply = answer_to_head(reply);
+            }
             // There is no such header in HTTP/2 (RFC 9113 section 8.2.2).
             reply.headers_mut().remove(CONNECTION);
             progress.asked(true);
