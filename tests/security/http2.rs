@@ -45,21 +45,12 @@ pub const CASES: &[Case] = &[
     },
 ];
 
-const HTTP2: Setup = Setup {
-    public_url: None,
-    http2: true,
-    server: "",
-    limits: "",
-    session: "",
-    cookies: None,
-    identity: "",
-    log: None,
-    more: "",
-};
-
 /// A session of a world that speaks HTTP/2 as well as HTTP/1.1.
 fn world() -> (World, Held) {
-    let world = World::with(&HTTP2);
+    let world = World::with(&Setup {
+        http2: true,
+        ..Default::default()
+    });
     let alice = world.login("alice");
     (world, alice)
 }
@@ -83,7 +74,7 @@ fn asked(world: &World, fields: &[u8]) -> Option<u16> {
 }
 
 /// The `:status` of an answer, which comes first: from the static table, or as a text that may be compressed (RFC 7541).
-fn status(answer: &Frame) -> u16 {
+pub fn status(answer: &Frame) -> u16 {
     if let Some(status) = answer.status() {
         return status;
     }

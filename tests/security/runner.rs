@@ -10,6 +10,8 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
+use crate::transport::Transport;
+
 /// One number of the list.
 pub struct Case {
     /// `t004_identity_aliases`: begins with the number.
@@ -18,6 +20,41 @@ pub struct Case {
     /// What is tried beyond what befell others.
     pub own: &'static str,
     pub run: fn(&mut Tried),
+}
+
+/// Cases, and how their requests get to the gateway.
+pub struct Chapter {
+    cases: &'static [Case],
+    transports: &'static [Transport],
+    /// These are about HTTP/1.1 itself, or about what is the same in all.
+    once: &'static [&'static str],
+}
+
+impl Chapter {
+    /// As the cases have it.
+    pub const fn of(cases: &'static [Case]) -> Self {
+        Self {
+            cases,
+            transports: &[Transport::Http1],
+            once: &[],
+        }
+    }
+
+    /// Over HTTP/1.1, TLS and HTTP/2, but for those of these numbers.
+    pub const fn over_all(cases: &'static [Case], once: &'static [&'static str]) -> Self {
+        Self {
+            cases,
+            transports: Transport::ALL,
+            once,
+        }
+    }
+
+    fn transports(&self, case: &Case) -> &'static [Transport] {
+        match self.once.iter().any(|number| case.name.starts_with(number)) {
+            true => &[Transport::Http1],
+            false => self.transports,
+        }
+    }
 }
 
 /// What a case has tried, and what did not hold.
@@ -34,7 +71,9 @@ impl Tried {
     pub fn variant(&mut self, what: impl Display, holds: impl FnOnce()) {
         self.variants += 1;
         if catch_unwind(AssertUnwindSafe(holds)).is_err() {
-            self.failures.push(format!("{what}: {}", last_words()));
+            let over = Transport::current().name();
+            self.failures
+                .push(format!("{over}, {what}: {}", last_words()));
         }
     }
 
@@ -79,7 +118,7 @@ fn keep_last_words() {
 }
 
 /// Runs the cases that the command line names, or all.
-pub fn run(chapters: &[&'static [Case]]) -> ExitCode {
+pub fn run(chapters: &[Chapter]) -> ExitCode {
     let asked = match Asked::from_arguments(std::env::args().skip(1)) {
         Ok(asked) => asked,
         Err(unknown) => {
@@ -87,13 +126,16 @@ pub fn run(chapters: &[&'static [Case]]) -> ExitCode {
             return ExitCode::from(2);
         }
     };
-    let cases: Vec<&Case> = chapters
+    let cases: Vec<Wanted> = chapters
         .iter()
-        .flat_map(|cases| cases.iter())
-        .filter(|case| asked.wants(case.name))
+        .flat_map(|chapter| {
+            let cases = chapter.cases.iter();
+            cases.map(|case| (case, chapter.transports(case)))
+        })
+        .filter(|(case, _)| asked.wants(case.name))
         .collect();
     if asked.list {
-        for case in &cases {
+        for (case, _) in &cases {
             print(&format!("{}: test\n", case.name));
         }
         return ExitCode::SUCCESS;
@@ -116,28 +158,36 @@ pub fn run(chapters: &[&'static [Case]]) -> ExitCode {
     table(&cases, &done)
 }
 
-fn take<'a>(next: &AtomicUsize, cases: &[&'a Case]) -> Option<(usize, &'a Case)> {
+/// A case that was asked for, and how its requests go.
+type Wanted = (&'static Case, &'static [Transport]);
+
+fn take(next: &AtomicUsize, cases: &[Wanted]) -> Option<(usize, Wanted)> {
     let number = next.fetch_add(1, Ordering::Relaxed);
     Some((number, *cases.get(number)?))
 }
 
-fn one(case: &Case) -> Tried {
+fn one((case, transports): Wanted) -> Tried {
     let mut tried = Tried::default();
-    let ran = catch_unwind(AssertUnwindSafe(|| (case.run)(&mut tried)));
-    if ran.is_err() {
-        tried.failures.push(last_words());
+    for transport in transports {
+        transport.choose();
+        let ran = catch_unwind(AssertUnwindSafe(|| (case.run)(&mut tried)));
+        if ran.is_err() {
+            let failure = format!("{}: {}", transport.name(), last_words());
+            tried.failures.push(failure);
+        }
     }
+    Transport::Http1.choose();
     if tried.variants == 0 && tried.missing.is_none() && tried.failures.is_empty() {
         tried.failures.push("nothing was tried".to_owned());
     }
     tried
 }
 
-fn table(cases: &[&Case], done: &[(usize, Tried)]) -> ExitCode {
+fn table(cases: &[Wanted], done: &[(usize, Tried)]) -> ExitCode {
     let mut text = String::from("\nno.    result  variants  title\n");
     let (mut failed, mut waiting) = (0, 0);
     for (number, tried) in done {
-        let case = cases[*number];
+        let (case, transports) = cases[*number];
         let only_elsewhere = tried.elsewhere.len() == tried.variants;
         let result = match (tried.failures.is_empty(), tried.missing) {
             (false, _) => "FAILED",
@@ -156,6 +206,9 @@ fn table(cases: &[&Case], done: &[(usize, Tried)]) -> ExitCode {
         ));
         if !case.own.is_empty() {
             text.push_str(&format!("{:<26}also: {}\n", "", case.own));
+        }
+        if transports.len() > 1 {
+            text.push_str(&format!("{:<26}over HTTP/1.1, TLS and HTTP/2\n", ""));
         }
         for test in &tried.elsewhere {
             text.push_str(&format!("{:<26}see {test}\n", ""));

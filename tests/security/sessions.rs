@@ -140,6 +140,7 @@ const REFRESH: &str = "/auth/session/refresh";
 const NO_GRACE: Setup = Setup {
     public_url: None,
     http2: false,
+    tls: false,
     server: "",
     limits: "",
     session: "reuse_grace = \"0s\"\nrefreshes_per_minute = 1000",
@@ -604,6 +605,7 @@ fn t081_store_away(tried: &mut Tried) {
 const SHORT_LEASE: Setup = Setup {
     public_url: None,
     http2: false,
+    tls: false,
     server: "",
     limits: "",
     session: "",

@@ -15,15 +15,19 @@ use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Row, raw_sql};
 use tokio::runtime::Runtime;
 
+use crate::support::tls::write_certificate;
 use crate::support::{Answer, Conn, Gateway, Home, PATIENCE, Upstream};
+use crate::transport::{Bridge, Transport};
 
 /// What differs from the usual configuration; each text goes into the section of that name.
-#[derive(Default)]
+#[derive(Clone, Copy, Default)]
 pub struct Setup {
     /// Absent: `https://g.test:8443`.
     pub public_url: Option<&'static str>,
     /// The listener takes HTTP/2 with prior knowledge as well as HTTP/1.1.
     pub http2: bool,
+    /// The listener speaks TLS, with the certificate `g.pem`.
+    pub tls: bool,
     pub server: &'static str,
     pub limits: &'static str,
     pub session: &'static str,
@@ -122,6 +126,7 @@ pub struct World {
     pub home: Home,
     gateway: Option<Gateway>,
     other: Option<Gateway>,
+    _bridge: Option<Bridge>,
     recorded: Arc<Mutex<Vec<Recorded>>>,
     scripts: Scripts,
     /// Tokens and cookies that were on the wire.
@@ -138,12 +143,32 @@ impl World {
         let scripts = Scripts::default();
         let upstream = recorder(Arc::clone(&recorded), Arc::clone(&scripts));
         let home = Home::new("");
-        std::fs::write(home.config(), configuration(setup, upstream.address)).unwrap();
+        // Who speaks TLS to browsers has an https URL.
+        let is_clear = setup.public_url.is_some_and(|url| url.starts_with("http:"));
+        let transport = match Transport::current() {
+            Transport::Tls if is_clear => Transport::Http1,
+            transport => transport,
+        };
+        let setup = Setup {
+            http2: setup.http2 || transport == Transport::Http2,
+            tls: setup.tls || transport == Transport::Tls,
+            ..*setup
+        };
+        if setup.tls {
+            write_certificate(&home.path(""), "g", &["g.test"]);
+        }
+        std::fs::write(home.config(), configuration(&setup, upstream.address)).unwrap();
         std::fs::write(home.path("admin.token"), format!("{ADMIN}\n")).unwrap();
         owner_alone(&home.path("admin.token"));
+        let mut gateway = home.start();
+        let bridge = transport.bridge_to(gateway.address);
+        if let Some(bridge) = &bridge {
+            gateway.address = bridge.address;
+        }
         Self {
-            gateway: Some(home.start()),
+            gateway: Some(gateway),
             other: None,
+            _bridge: bridge,
             home,
             recorded,
             scripts,
@@ -528,6 +553,10 @@ pub fn configuration(setup: &Setup, upstream: SocketAddr) -> String {
             "[[server.listener]]\naddress = \"127.0.0.1:0\"\nhttp2 = true",
         ),
     };
+    let tls = match setup.tls {
+        false => "",
+        true => "[server.tls]\ncertificate = \"g.pem\"\nkey = \"g.key\"",
+    };
     let log = setup.log.unwrap_or("debug");
     let public_url = setup.public_url.unwrap_or("https://g.test:8443");
     let cookies = setup.cookies.unwrap_or("prefix = \"\"");
@@ -538,6 +567,7 @@ pub fn configuration(setup: &Setup, upstream: SocketAddr) -> String {
 public_url = "{public_url}"
 workers = 2
 {server}
+{tls}
 [server.limits]
 {limits}
 [admin]
