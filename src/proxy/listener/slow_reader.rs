@@ -1,25 +1,28 @@
 //! A client that does not read: nothing that is written to it may stand still for longer than a limit.
 //!
-//! Until then the upstream waits with it; then the connection ends, and with it what was held for the client. A timer is there
+//! Until then the upstream waits with it; then the connection is reset, and nothing is held for the client, not even by the
+//! system. A timer is there
 //! only while a write waits.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Sleep, sleep};
 
+use super::stream::ClientStream;
+
 /// A client's connection whose writes are timed.
-pub struct TimedWrites<S> {
-    stream: S,
+pub struct TimedWrites {
+    stream: ClientStream,
     limit: Duration,
     timer: Option<Pin<Box<Sleep>>>,
 }
 
-impl<S> TimedWrites<S> {
-    pub fn new(stream: S, limit: Duration) -> Self {
+impl TimedWrites {
+    pub fn new(stream: ClientStream, limit: Duration) -> Self {
         Self {
             stream,
             limit,
@@ -39,14 +42,13 @@ impl<S> TimedWrites<S> {
         }
         let limit = self.limit;
         let timer = self.timer.get_or_insert_with(|| Box::pin(sleep(limit)));
-        timer
-            .as_mut()
-            .poll(cx)
-            .map(|()| Err(io::ErrorKind::TimedOut.into()))
+        ready!(timer.as_mut().poll(cx));
+        self.stream.forget();
+        Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for TimedWrites<S> {
+impl AsyncRead for TimedWrites {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -56,7 +58,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for TimedWrites<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for TimedWrites<S> {
+impl AsyncWrite for TimedWrites {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,

@@ -28,6 +28,21 @@ pub enum ClientStream {
     Begun(Box<(Bytes, Socket)>),
 }
 
+impl ClientStream {
+    /// When it is closed, what was written and not taken is thrown away, and the system holds nothing for the client.
+    pub fn forget(&self) {
+        let socket = match self {
+            Self::Plain(socket) => socket,
+            Self::Tls(stream) => stream.get_ref().0,
+            Self::Begun(begun) => &begun.1,
+        };
+        if let Socket::Tcp(socket) = socket {
+            // Where that fails, the system keeps it for as long as it likes, which is no worse.
+            let _ = socket.set_zero_linger();
+        }
+    }
+}
+
 impl AsyncRead for Socket {
     fn poll_read(
         self: Pin<&mut Self>,
