@@ -174,7 +174,7 @@ impl Limits {
             streams: section.integer("streams", 100, (1, 10_000)),
             // Per address, which may be a whole load balancer's: what a flood of them costs is then a few percent of a core.
             rates: Rates {
-                login: rate(section.integer("logins_per_second", 100, RATES)),
+                login: rate(section.integer("logins_per_second", 1000, RATES)),
                 refresh: rate(section.integer("refreshes_per_second", 1000, RATES)),
                 logout: rate(section.integer("logouts_per_second", 1000, RATES)),
             },
