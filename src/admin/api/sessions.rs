@@ -20,6 +20,7 @@ pub(super) struct NewSession {
     user: User,
     claims: Option<Claims>,
     data: Option<Data>,
+    #[serde(default, deserialize_with = "object")]
     device: Option<ClientDevice>,
     /// The session that the browser had before; it ends.
     replaces: Option<Handle>,
@@ -33,6 +34,15 @@ struct ClientDevice {
     address: String,
     #[serde(default)]
     user_agent: String,
+}
+
+/// An object and nothing else: serde would take a list for one, too.
+fn object<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Option<ClientDevice>, D::Error> {
+    let members: Option<serde_json::Map<String, serde_json::Value>> =
+        serde::Deserialize::deserialize(from)?;
+    members
+        .map(|members| serde_json::from_value(members.into()).map_err(serde::de::Error::custom))
+        .transpose()
 }
 
 impl From<ClientDevice> for Device {
