@@ -147,24 +147,41 @@ impl MySqlStore {
         after: Sequence,
         limit: u32,
     ) -> Result<Vec<LogEntry>, StoreError> {
-        self.sessions
-            .get()
-            .await?
+        let mut connection = self.sessions.get().await?;
+        let rows = connection
             .fetch_all(
                 query(
                     "SELECT sequence, handle, reason, expires, mark, claims_version FROM revocation
-                     WHERE sequence > ? AND sequence <= COALESCE(
-                         (SELECT sequence FROM revocation WHERE sequence > ? ORDER BY sequence LIMIT 1 OFFSET ?), 9223372036854775807)
-                     ORDER BY sequence, handle",
+                     WHERE sequence > ? ORDER BY sequence, handle LIMIT ?",
                 )
                 .bind(column(after.as_u64()))
-                .bind(column(after.as_u64()))
-                .bind(limit.saturating_sub(1)),
+                .bind(limit),
             )
-            .await?
-            .iter()
-            .map(rows::log_entry)
-            .collect()
+            .await?;
+        let page = rows.iter().map(rows::log_entry);
+        let mut page = page.collect::<Result<Vec<_>, _>>()?;
+        let Some(last) = page.last().filter(|_| page.len() >= limit as usize) else {
+            return Ok(page);
+        };
+        // Not by a bound of the first statement that is a subquery: MariaDB would read the log to its end for each page.
+        let rest = connection
+            .fetch_all(
+                query(
+                    "SELECT sequence, handle, reason, expires, mark, claims_version FROM revocation
+                     WHERE sequence = ? AND handle > ? ORDER BY handle",
+                )
+                .bind(column(last.sequence.as_u64()))
+                .bind(
+                    last.handle
+                        .as_ref()
+                        .map_or(&[][..], |handle| &handle.as_bytes()[..]),
+                ),
+            )
+            .await?;
+        for row in &rest {
+            page.push(rows::log_entry(row)?);
+        }
+        Ok(page)
     }
 
     pub(in crate::store) async fn replicas(&self) -> Result<Vec<ReplicaRow>, StoreError> {

@@ -2,6 +2,7 @@
 
 mod faults;
 mod locks;
+mod log;
 mod server;
 mod setup;
 
