@@ -89,7 +89,7 @@ async fn a_store_is_found_again() {
 async fn many_may_open_a_new_file_at_once() {
     let file = File::new();
     let mut tasks = tokio::task::JoinSet::new();
-    for _ in 0..8 {
+    for _ in 0..40 {
         let url = file.url();
         tasks.spawn(async move { SessionStore::open(&url).await });
     }
@@ -103,6 +103,23 @@ async fn many_may_open_a_new_file_at_once() {
     for store in &stores {
         assert!(store.session(session.handle).await.unwrap().is_some());
     }
+}
+
+/// Longer than a store waits that is open: another process may be at a migration of many rows.
+#[tokio::test]
+async fn who_opens_waits_for_another_process() {
+    let file = File::new();
+    file.open().await.close().await;
+    let mut other = file.connect().await;
+    sqlx::query("BEGIN EXCLUSIVE")
+        .execute(&mut other)
+        .await
+        .unwrap();
+    let (store, ()) = tokio::join!(file.open(), async {
+        tokio::time::sleep(Duration::from_secs(3)).await;
+        sqlx::query("ROLLBACK").execute(&mut other).await.unwrap();
+    });
+    assert_eq!(store.head().await.unwrap(), Sequence::ZERO);
 }
 
 #[tokio::test]

@@ -39,13 +39,18 @@ pub struct SqliteStore {
 
 impl SqliteStore {
     pub(super) async fn open(path: &Path) -> Result<Self, StoreError> {
-        let write = writer(path).await?;
-        migrate(&write).await?;
+        let mut patient = patient(path).await?;
+        migrate(&mut patient).await?;
+        let write = pool(1).connect_with(options(path)).await;
         let read = pool(READERS)
             .connect_with(options(path).pragma("query_only", "on"))
-            .await
-            .map_err(classify)?;
-        Ok(Self { write, read })
+            .await;
+        // Last, so that nobody takes the write-ahead log away in between.
+        patient.close().await.map_err(classify)?;
+        Ok(Self {
+            write: write.map_err(classify)?,
+            read: read.map_err(classify)?,
+        })
     }
 
     /// What opening would change, without changing it, or making a file that is not there.
@@ -59,10 +64,10 @@ impl SqliteStore {
 
     /// Brings the tables up to date, and says what that took.
     pub(super) async fn migrate(path: &Path) -> Result<Vec<PendingMigration>, StoreError> {
-        let write = writer(path).await?;
-        let applied = migrate(&write).await;
-        write.close().await;
-        applied
+        let mut connection = patient(path).await?;
+        let applied = migrate(&mut connection).await?;
+        connection.close().await.map_err(classify)?;
+        Ok(applied)
     }
 
     pub(super) async fn close(&self) {
@@ -79,13 +84,27 @@ impl SqliteStore {
     }
 }
 
-/// All that writes goes through one connection. Makes the file if it is missing.
-async fn writer(path: &Path) -> Result<SqlitePool, StoreError> {
+/// A connection that waits for others who make the tables or change them. Makes the file if it is missing.
+async fn patient(path: &Path) -> Result<SqliteConnection, StoreError> {
     create_private(path)?;
-    pool(1)
-        .connect_with(options(path).journal_mode(SqliteJournalMode::Wal))
-        .await
-        .map_err(classify)
+    let options = options(path)
+        .busy_timeout(OPENING_WAIT)
+        .journal_mode(SqliteJournalMode::Wal);
+    let connected = async {
+        loop {
+            match options.connect().await.map_err(classify) {
+                // SQLite does not wait by itself where two could wait for each other: while both change the journal's mode.
+                Err(StoreError::Unavailable(Outage::FileLocked(_))) => {
+                    tokio::time::sleep(OPENING_PAUSE).await;
+                }
+                other => return other,
+            }
+        }
+    };
+    match tokio::time::timeout(OPENING_WAIT, connected).await {
+        Ok(connected) => connected,
+        Err(_) => options.connect().await.map_err(classify),
+    }
 }
 
 fn options(path: &Path) -> SqliteConnectOptions {
@@ -99,6 +118,11 @@ fn options(path: &Path) -> SqliteConnectOptions {
 
 /// For a lock of the file, and likewise for a connection of the pool.
 const LOCK_WAIT: Duration = Duration::from_secs(2);
+
+/// For the file's lock when a store is opened: another process may be at its migrations.
+const OPENING_WAIT: Duration = Duration::from_secs(20);
+
+const OPENING_PAUSE: Duration = Duration::from_millis(20);
 
 const READERS: u32 = 4;
 
@@ -131,8 +155,11 @@ fn pool(connections: u32) -> SqlitePoolOptions {
 }
 
 /// All in one transaction, so that two processes that start at once do not both apply a migration. Returns what was applied.
-async fn migrate(pool: &SqlitePool) -> Result<Vec<PendingMigration>, StoreError> {
-    let mut transaction = pool.begin_with("BEGIN IMMEDIATE").await.map_err(classify)?;
+async fn migrate(connection: &mut SqliteConnection) -> Result<Vec<PendingMigration>, StoreError> {
+    let mut transaction = connection
+        .begin_with("BEGIN IMMEDIATE")
+        .await
+        .map_err(classify)?;
     let pending = pending(&mut transaction).await?;
     migrations()
         .run_direct(None, &mut *transaction, false)
