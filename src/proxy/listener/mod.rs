@@ -167,6 +167,15 @@ impl Worker {
                 }
             }
         }
+        if listener.hear_no_more() {
+            let handshakes = async {
+                while let Ok((socket, peer)) = listener.accept().await {
+                    self.met(socket, peer, &entrance);
+                }
+            };
+            // Over when the time is.
+            let _ = tokio::time::timeout(ROUND_TRIP, handshakes).await;
+        }
         for (socket, peer) in listener.into_queue() {
             self.met(socket, peer, &entrance);
         }
@@ -237,7 +246,10 @@ impl Worker {
     }
 }
 
-/// Longer than the round trips of a handshake take.
+/// Longer than it takes to most clients and back: what completes a TCP handshake.
+const ROUND_TRIP: Duration = Duration::from_millis(300);
+
+/// Longer than the round trips of a TLS handshake take.
 const LAST_HANDSHAKES: Duration = Duration::from_secs(2);
 
 /// After a failure to accept, which seldom passes at once.

@@ -25,10 +25,10 @@ struct Counts {
 pub struct Ended {
     /// Requests that were answered.
     pub done: usize,
-    /// Those that were sent again on a new connection, as every client does (RFC 9110 section 9.2.2): the one before was closed
-    /// without a byte of an answer.
+    /// Those that were sent again on a new connection, as every client does (RFC 9110 section 9.2.2): one that they had kept was
+    /// closed without a byte of an answer.
     pub repeated: usize,
-    /// Wrong answers, and requests that were not answered at the second time either.
+    /// Wrong answers, and requests on a new connection that were not answered.
     pub failures: Vec<String>,
 }
 
@@ -88,20 +88,20 @@ impl Counts {
         cookie: &str,
         kept: Option<Conn>,
     ) -> Result<Option<Conn>, String> {
-        let mut first = match kept {
-            Some(kept) => kept,
-            None => Conn::try_to(address).map_err(|error| format!("cannot connect: {error}"))?,
-        };
-        let (mut conn, answer) = match first.try_request("GET", "/", cookie) {
-            Some(answer) => (first, answer),
-            None => {
+        let kept = kept.and_then(|mut conn| {
+            let answer = conn.try_request("GET", "/", cookie);
+            if answer.is_none() {
                 self.repeated.fetch_add(1, Ordering::Relaxed);
-                let mut second =
+            }
+            Some((conn, answer?))
+        });
+        let (mut conn, answer) = match kept {
+            Some(answered) => answered,
+            None => {
+                let mut conn =
                     Conn::try_to(address).map_err(|error| format!("cannot connect: {error}"))?;
-                match second.try_request("GET", "/", cookie) {
-                    Some(answer) => (second, answer),
-                    None => return Err("no answer, twice".to_owned()),
-                }
+                let answer = conn.try_request("GET", "/", cookie);
+                (conn, answer.ok_or("no answer on a new connection")?)
             }
         };
         if (answer.status, answer.text()) != (200, "alice") {
