@@ -17,6 +17,7 @@
 mod admin;
 mod document;
 mod error;
+mod exposed;
 mod kinds;
 mod listeners;
 mod reader;

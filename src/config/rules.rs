@@ -12,6 +12,7 @@ use std::time::Duration;
 use http::{HeaderValue, Method};
 
 use super::error::Origin;
+use super::exposed::{refuse_exposed, refuse_ways_around};
 use super::reader::Section;
 use super::rule_sections::read_rules;
 use super::session::{AntiCsrf, Session};
@@ -259,6 +260,7 @@ impl Rules {
             }
         }
         refuse_exposed(root, upstreams, &rules);
+        refuse_ways_around(root, upstreams, &rules);
         rules.extend(own);
         rules.extend(other_methods_of_logouts(&rules));
         let fallback = Route {
@@ -284,36 +286,8 @@ impl Rules {
     }
 }
 
-/// A public rule that takes a prefix away reaches whatever else the application has: `/static/admin` becomes `/admin`, which
-/// needs a session by its own name.
-fn refuse_exposed(root: &Section<'_>, upstreams: &Upstreams, rules: &[WrittenRule]) {
-    let forwards = || {
-        rules.iter().filter_map(|rule| match &rule.rule.target {
-            RuleTarget::Forward(forward) => Some((rule, forward)),
-            _ => None,
-        })
-    };
-    for (rule, public) in forwards() {
-        if public.auth == Auth::Required || public.strip_prefix.is_none() || public.exposes_subpaths
-        {
-            continue;
-        }
-        let is_protected = |other: &ForwardRule| {
-            other.auth == Auth::Required && upstreams.share_servers(public.upstream, other.upstream)
-        };
-        if is_protected(&FALLBACK) || forwards().any(|(_, other)| is_protected(other)) {
-            root.report_at(
-                Some(&rule.origin),
-                format!(
-                    "{} takes its prefix away and needs no session, so it opens paths of the same servers that need one by another rule, or because no rule names them: serve what is public by an [[upstream]] of its own that is not the first, or say expose_subpaths = true in this [[route]]",
-                    rule.rule.pattern
-                ),
-            );
-        }
-    }
-}
-
-const FALLBACK: ForwardRule = ForwardRule {
+/// What holds for paths that no rule names.
+pub(super) const FALLBACK: ForwardRule = ForwardRule {
     auth: Auth::Required,
     upstream: UpstreamId(0),
     websocket: true,
@@ -335,8 +309,8 @@ fn route_id(index: usize) -> RouteId {
 /// A rule, and where it or what implies it was written.
 #[derive(Clone)]
 pub(super) struct WrittenRule {
-    rule: Rule<RuleTarget>,
-    origin: Origin,
+    pub rule: Rule<RuleTarget>,
+    pub origin: Origin,
 }
 
 impl WrittenRule {

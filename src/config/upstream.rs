@@ -1,5 +1,6 @@
 //! `[[upstream]]`, and `server.upstream` that stands for one.
 
+use std::net::IpAddr;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -237,7 +238,10 @@ impl Upstreams {
         one == other
             || servers(one)
                 .zip(servers(other))
-                .is_some_and(|(one, other)| one.iter().any(|server| other.contains(server)))
+                .is_some_and(|(one, other)| {
+                    let mut places = one.iter().map(place);
+                    places.any(|one| other.iter().map(place).any(|other| one == other))
+                })
     }
 
     /// The key `upstream` of a rule; the first one if it is absent.
@@ -253,6 +257,22 @@ impl Upstreams {
         });
         UpstreamId(named.unwrap_or(0))
     }
+}
+
+/// Where a server is, however it is written: whoever listens there is one application, with TLS and without.
+fn place(server: &ServerUrl) -> String {
+    let ServerUrl::Tcp { tls, authority } = server else {
+        return server.to_string();
+    };
+    let host = authority.host().trim_matches(['[', ']']);
+    let host = host.trim_end_matches('.').to_ascii_lowercase();
+    let host = match host.parse::<IpAddr>() {
+        Ok(address) if address.to_canonical().is_loopback() => "localhost".to_owned(),
+        Ok(address) => address.to_canonical().to_string(),
+        Err(_) => host,
+    };
+    let port = authority.port_u16().unwrap_or(if *tls { 443 } else { 80 });
+    format!("{host} {port}")
 }
 
 /// A connection stands in milliseconds or, as a rule, not at all.

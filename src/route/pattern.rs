@@ -122,6 +122,36 @@ impl PathPattern {
                 .all(|(wide, narrow)| wide.contains(narrow))
     }
 
+    /// The set as it is seen without `prefix`, a canonical path without a slash at its end, as
+    /// [`CanonicalPath::strip_prefix`] has it; `None` if not all of it is at or below the prefix.
+    pub fn stripped(&self, prefix: &str) -> Option<Self> {
+        let mut rest = self.segments.iter();
+        for taken in prefix.split('/').skip(1) {
+            match rest.next()? {
+                Segment::Exact(text) if **text == *taken => {}
+                _ => return None,
+            }
+        }
+        let mut segments: Vec<Segment> = rest.cloned().collect();
+        if segments.is_empty() && !self.and_below {
+            segments.push(Segment::Exact("".into()));
+        }
+        Some(Self {
+            segments,
+            and_below: self.and_below,
+        })
+    }
+
+    /// The paths that become these when `prefix` is taken away.
+    pub fn below(&self, prefix: &str) -> Self {
+        let taken = prefix.split('/').skip(1);
+        let taken = taken.map(|segment| Segment::Exact(segment.into()));
+        Self {
+            segments: taken.chain(self.segments.iter().cloned()).collect(),
+            and_below: self.and_below,
+        }
+    }
+
     /// A path of the set.
     pub(super) fn example(&self) -> String {
         let mut path = String::new();
@@ -364,6 +394,36 @@ mod tests {
         }
     }
 
+    #[test]
+    fn prefixes() {
+        for (text, prefix, stripped) in [
+            ("/a/**", "/a", Some("/**")),
+            ("/a", "/a", Some("/")),
+            ("/a/", "/a", Some("/")),
+            ("/a/b/*", "/a/b", Some("/*")),
+            ("/a/b/**", "/a", Some("/b/**")),
+            ("/ab", "/a", None),
+            ("/*/b", "/a", None),
+            ("/**", "/a", None),
+            ("/a", "/a/b", None),
+        ] {
+            let found = pattern(text).stripped(prefix);
+            assert_eq!(found, stripped.map(pattern), "{text} without {prefix}");
+        }
+        for (text, prefix, whole) in [
+            ("/b", "/a", "/a/b"),
+            ("/", "/a", "/a/"),
+            ("/**", "/a/b", "/a/b/**"),
+            ("/*/", "/a", "/a/*/"),
+        ] {
+            assert_eq!(
+                pattern(text).below(prefix),
+                pattern(whole),
+                "{prefix} {text}"
+            );
+        }
+    }
+
     fn patterns() -> impl Strategy<Value = PathPattern> {
         "(/[ab*]){0,3}(/|/\\*\\*)?"
             .prop_filter_map("not a pattern", |text| PathPattern::parse(&text).ok())
@@ -378,6 +438,16 @@ mod tests {
         fn a_pattern_reads_as_it_is_written(one in patterns()) {
             prop_assert_eq!(PathPattern::parse(&one.to_string()), Ok(one.clone()));
             prop_assert!(one.matches(&CanonicalPath::parse(&one.example()).unwrap()));
+        }
+
+        #[test]
+        fn what_is_stripped_of_a_pattern_is_stripped_of_its_paths(
+            one in patterns(), path in paths(), prefix in "(/[ab]){1,2}",
+        ) {
+            if let (Some(seen), Some(left)) = (one.stripped(&prefix), path.strip_prefix(&prefix)) {
+                prop_assert!(!one.matches(&path) || seen.matches(&left));
+                prop_assert!(!seen.below(&prefix).matches(&path) || seen.matches(&left));
+            }
         }
 
         #[test]

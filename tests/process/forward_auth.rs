@@ -417,6 +417,10 @@ fn the_form_that_traefik_is_documented_to_ask_in() {
         ("GET", "/public/a", "x-forwarded-method: POST\r\n", 400),
         // For the gateway itself.
         ("POST", "/logout", "", 403),
+        ("POST", "/logout/", "", 403),
+        ("GET", "/logout", "", 403),
+        ("POST", "//logout", "", 400),
+        ("POST", "/%6cogout", "", 400),
         ("POST", "/login", "", 403),
         ("POST", "/auth/session/refresh", "", 403),
     ] {

@@ -87,7 +87,8 @@ pub const CASES: &[Case] = &[
     Case {
         name: "t038_spellings_of_a_logout",
         title: "other spellings of a logout path",
-        own: "each letter encoded, with a query, in another case, below it, with another method, absolute",
+        own: "each letter encoded, with a query, in another case, below it, with another method, absolute, by a prefix that is taken \
+            away, by headers that claim a method, as a handshake, as another proxy's question",
         run: t038_spellings_of_a_logout,
     },
     Case {
@@ -673,6 +674,116 @@ fn t038_spellings_of_a_logout(tried: &mut Tried) {
             let alice = world.login("alice");
             let answer = world.send(method, "/auth/signout", &[("Cookie", &alice.access)]);
             assert_eq!((answer.status, answer.header("allow")), (405, Some("POST")));
+            world.nothing_recorded();
+        });
+    }
+    logouts_of_another_shape(tried, &world);
+    logouts_behind_a_prefix(tried);
+    tried.elsewhere("tests/process/forward_auth.rs::the_form_that_traefik_is_documented_to_ask_in");
+}
+
+/// The application would take them for a logout, or for none.
+fn logouts_of_another_shape(tried: &mut Tried, world: &World) {
+    for claims in [
+        ("X-HTTP-Method-Override", "GET"),
+        ("X-Method-Override", "GET"),
+        ("X-Original-URL", "/public/a"),
+        ("X-Rewrite-URL", "/public/a"),
+        ("Upgrade", "websocket"),
+    ] {
+        tried.variant(format!("POST with {}", claims.0), || {
+            let alice = world.login("alice");
+            let own = ("Sec-Fetch-Site", "same-origin");
+            let headers = [("Cookie", &*alice.access), own, claims];
+            clears(&world.send("POST", "/auth/signout?_method=GET", &headers));
+            is_over(&world.get("/app/a", &alice.access));
+            world.nothing_recorded();
+        });
+    }
+    let handshake = [
+        ("Connection", "upgrade"),
+        ("Upgrade", "websocket"),
+        ("Sec-WebSocket-Version", "13"),
+        ("Sec-WebSocket-Key", "AQIDBAUGBwgJCgsMDQ4PEA=="),
+        ("Origin", "https://g.test:8443"),
+    ];
+    for (what, method, more) in [
+        ("handshake", "GET", &handshake[..]),
+        (
+            "claims to be POST",
+            "GET",
+            &[("X-HTTP-Method-Override", "POST")],
+        ),
+        ("HEAD", "HEAD", &[]),
+        ("OPTIONS", "OPTIONS", &[]),
+        ("an unknown method", "LOGOUT", &[]),
+    ] {
+        tried.variant(what, || {
+            let alice = world.login("alice");
+            let mut headers = vec![("Cookie", &*alice.access)];
+            headers.extend(more);
+            let mut conn = world.gateway().connect();
+            conn.send(request(method, "/auth/signout?_method=POST", &headers));
+            assert_eq!(conn.bodiless_answer().status, 405);
+            world.nothing_recorded();
+            assert_eq!(world.get("/app/a", &alice.access).status, 200);
+            world.recorded();
+        });
+    }
+}
+
+/// To the application `/x/auth/signout` is its own logout.
+fn logouts_behind_a_prefix(tried: &mut Tried) {
+    let text = |rules: &'static str| {
+        let setup = Setup {
+            more: rules,
+            ..Default::default()
+        };
+        configuration(&setup, ([127, 0, 0, 1], 9).into())
+    };
+    let world = World::new();
+    for (what, rules) in [
+        (
+            "behind a prefix",
+            "[[route]]\npath = \"/x/**\"\nstrip_prefix = \"/x\"\n",
+        ),
+        (
+            "behind a prefix of two segments, by GET",
+            "[[route]]\npath = \"/x/y/**\"\nmethods = [\"GET\"]\nstrip_prefix = \"/x/y\"\n",
+        ),
+        (
+            "by another upstream of the same server",
+            "[[upstream]]\nname = \"same\"\nservers = [\"http://localhost:9\"]\n\
+             [[route]]\npath = \"/x/**\"\nupstream = \"same\"\nstrip_prefix = \"/x\"\n",
+        ),
+        (
+            "by another Host",
+            "[[route]]\npath = \"/x/**\"\nhost = \"app.internal\"\nstrip_prefix = \"/x\"\n",
+        ),
+    ] {
+        tried.variant(what, || {
+            std::fs::write(world.home.config(), text(rules)).unwrap();
+            let ended = world.home.fail_to_start();
+            assert_eq!(ended.code, Some(78), "{ended:?}");
+            assert!(ended.stderr.contains("past the [[logout]]"), "{ended:?}");
+        });
+    }
+    let world = World::with(&Setup {
+        more: "[[route]]\npath = \"/x/auth/**\"\nstrip_prefix = \"/x\"\n\
+            [[logout]]\npath = \"/x/auth/signout\"\n[[logout]]\npath = \"/x/auth/signout-all\"\n",
+        ..Default::default()
+    });
+    for target in [
+        "/x/auth/signout",
+        "/x/auth/signout/",
+        "/x//auth///signout",
+        "/%78/auth/%73ignout",
+        "/x/auth/signout-all?a",
+    ] {
+        tried.variant(target, || {
+            let alice = world.login("alice");
+            clears(&world.post(target, &alice.access));
+            is_over(&world.get("/x/auth/me", &alice.access));
             world.nothing_recorded();
         });
     }
