@@ -21,6 +21,7 @@ mod background;
 mod bearer;
 mod caught;
 mod cors;
+mod deliver;
 mod forgery;
 mod forward;
 mod forward_auth;
@@ -47,23 +48,18 @@ pub mod tunnel;
 mod verified;
 pub mod websocket;
 
-use std::future::pending;
 use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::header::{
-    CACHE_CONTROL, CONNECTION, HeaderMap, SEC_WEBSOCKET_ACCEPT, SET_COOKIE,
-    STRICT_TRANSPORT_SECURITY, UPGRADE,
-};
-use http::{HeaderValue, Method, Request, StatusCode};
-use hyper::body::{Body, Incoming};
-use hyper_util::rt::TokioIo;
+use http::header::STRICT_TRANSPORT_SECURITY;
+use http::{HeaderValue, Method, Request};
+use hyper::body::Incoming;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tracing::{debug, error, warn};
+use tracing::{error, warn};
 
 pub use authenticate::{Caller, Identity};
 pub use background::Background;
@@ -80,27 +76,25 @@ pub use policy::{
 pub use rates::{RateSettings, Rates};
 pub use receive::ClientAddr;
 pub use rejection::{REASONS, Rejection};
+use reply::permanent_redirect_reply;
 pub use reply::{Announced, BodyError, Reply, ReplyBody, Teller, Transport};
-use reply::{Tie, permanent_redirect_reply};
 pub use trust::{ForwardedHeaders, TrustedProxies};
 pub use verified::VerifiedTokens;
 
 use authenticate::News;
 use caught::caught;
-use forward::{Answered, ClientSide};
-use headers::{NO_STORE, protect_from_caches};
+use forward::Answered;
 use listener::{ConnectionInfo, Purpose};
 use rates::Counted;
 use receive::{Received, receive};
 use record::Record;
 use rejection::{Malformed, Unproven};
-use tunnel::{CutReason, TunnelKind, TunnelTerms};
 
 use crate::causes::Causes;
 use crate::clock::Clock;
 use crate::issuer::Issuer;
 use crate::refresher::Refresher;
-use crate::revocation::{LiveStream, Revocations};
+use crate::revocation::Revocations;
 use crate::route::{CanonicalPath, RouteTable};
 use crate::store::{RevocationReason, TokenUse};
 use crate::telemetry::{Metrics, Outcome, RequestLine, RouteId, WorkerMetrics};
@@ -438,149 +432,6 @@ impl Proxy {
         })
     }
 
-    /// The upstream's answer as the client gets it.
-    fn deliver(&self, mut answered: Answered, policy: &ForwardPolicy) -> Told {
-        let outcome = Outcome::forwarded(answered.response.status());
-        let (identity, upstream_time) = (answered.identity.clone(), Some(answered.upstream_time));
-        if policy.admission.auth != Auth::None {
-            protect_from_caches(answered.response.headers_mut());
-        }
-        if policy.forbid_upstream_401
-            && identity.user().is_some()
-            && self.teller.says_over(answered.response.status())
-        {
-            *answered.response.status_mut() = StatusCode::FORBIDDEN;
-        }
-        Told {
-            reply: self.pass_on(answered),
-            outcome,
-            identity,
-            upstream_time,
-        }
-    }
-
-    /// What has become of the session, in the headers of an answer.
-    fn tell(&self, headers: &mut HeaderMap, news: &News, transport: Transport) {
-        match news {
-            News::Nothing => {}
-            News::Issued(announced) => self.teller.announce(headers, announced, transport),
-            News::Settled(cookies) => {
-                for cookie in cookies {
-                    headers.append(SET_COOKIE, cookie.clone());
-                }
-                headers.insert(CACHE_CONTROL, NO_STORE);
-            }
-            News::Over => self.teller.clear(headers, transport),
-        }
-    }
-
-    /// The upstream's answer without what only the gateway may say, and with what it says about the session.
-    fn pass_on(&self, mut answered: Answered) -> Reply {
-        if answered.response.status() == StatusCode::SWITCHING_PROTOCOLS {
-            return self.open_tunnel(answered);
-        }
-        if answered.response.status().is_success() && answered.asks_for_a_stream() {
-            // A client takes any success for an open WebSocket (RFC 8441 section 4).
-            return self
-                .teller
-                .reject(&Rejection::NoWebSocket, answered.transport);
-        }
-        let headers = answered.response.headers_mut();
-        self.rules.client(headers);
-        self.tell(headers, &answered.news, answered.transport);
-        let may_last = answered
-            .response
-            .body()
-            .size_hint()
-            .exact()
-            .is_none_or(|bytes| bytes > AT_ONCE);
-        let tie = match answered.identity.user() {
-            None => Tie::Loose,
-            Some(caller) if !may_last => {
-                Tie::glance(Rc::clone(&self.revocations_here), caller.token.handle)
-            }
-            Some(caller) => match self.revocations.enter_stream(caller.token.handle) {
-                None => {
-                    return self
-                        .teller
-                        .reject(&Unproven::Over.into(), answered.transport);
-                }
-                Some(stream) => Tie::stream(stream),
-            },
-        };
-        let most = self.settings.max_stream_age.filter(|_| may_last);
-        answered.response.map(|body| {
-            let body = ReplyBody::upstream(body, Rc::clone(&self.rules), tie);
-            match most {
-                Some(most) => body.ending_after(most),
-                None => body,
-            }
-        })
-    }
-
-    /// After the upstream's 101, and not before, bytes go both ways.
-    fn open_tunnel(&self, mut answered: Answered) -> Reply {
-        if !answered.is_accepted() {
-            return self
-                .teller
-                .reject(&Rejection::NoWebSocket, answered.transport);
-        }
-        let Some(ClientSide {
-            upgrade: client,
-            stream: on_stream,
-        }) = answered.websocket
-        else {
-            return self.teller.reject(&Rejection::Internal, answered.transport);
-        };
-        let over_http2 = on_stream.is_some();
-        let stream = match answered.identity.user() {
-            None => None,
-            Some(caller) => match self.revocations.enter_stream(caller.token.handle) {
-                None => {
-                    return self
-                        .teller
-                        .reject(&Unproven::Over.into(), answered.transport);
-                }
-                stream => stream,
-            },
-        };
-        let upstream = hyper::upgrade::on(&mut answered.response);
-        let end = end_of_tunnel(stream, self.stop.clone(), self.settings.max_stream_age);
-        let terms = TunnelTerms {
-            kind: TunnelKind::WebSocket,
-            idle: Some(self.settings.websocket_idle),
-        };
-        self.tunnels.spawn_local(async move {
-            let (client, upstream) = match tokio::try_join!(client, upstream) {
-                Ok(both) => both,
-                Err(error) => {
-                    debug!(
-                        error = %Causes(&error),
-                        "a WebSocket did not come about"
-                    );
-                    return;
-                }
-            };
-            let report =
-                tunnel::run(TokioIo::new(client), TokioIo::new(upstream), end, terms).await;
-            debug!(?report, "a WebSocket ended");
-            drop(on_stream);
-        });
-        let headers = answered.response.headers_mut();
-        self.rules.client(headers);
-        if over_http2 {
-            headers.remove(SEC_WEBSOCKET_ACCEPT);
-        } else {
-            headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
-            headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
-        }
-        self.tell(headers, &answered.news, answered.transport);
-        if over_http2 {
-            *answered.response.status_mut() = StatusCode::OK;
-        }
-        answered.response.map(|_| ReplyBody::own(""))
-    }
-
     fn reject(&self, rejection: &Rejection, transport: Transport) -> Told {
         if matches!(rejection, Rejection::Internal) {
             error!(
@@ -636,39 +487,5 @@ impl Told {
             identity: Identity::Anonymous,
             upstream_time: None,
         }
-    }
-}
-
-/// Shorter answers are not entered as live streams, which has a price: most are complete at once.
-const AT_ONCE: u64 = 64 * 1024;
-
-async fn end_of_tunnel(
-    stream: Option<LiveStream>,
-    shutdown: CancellationToken,
-    max_age: Option<Duration>,
-) -> CutReason {
-    tokio::select! {
-        reason = end_of_session(stream) => reason,
-        () = shutdown.cancelled() => CutReason::Shutdown,
-        () = passed(max_age) => CutReason::TooOld,
-    }
-}
-
-/// Of the session that a stream belongs to; never, if there is none.
-async fn end_of_session(stream: Option<LiveStream>) -> CutReason {
-    let Some(stream) = stream else {
-        return pending().await;
-    };
-    stream.ended().await;
-    match stream.has_lapsed() {
-        true => CutReason::Lapsed,
-        false => CutReason::Revoked,
-    }
-}
-
-async fn passed(limit: Option<Duration>) {
-    match limit {
-        Some(limit) => tokio::time::sleep(limit).await,
-        None => pending().await,
     }
 }
