@@ -1,9 +1,11 @@
 //! What is known of a connection, and HTTP/1.1 on it.
 
 use std::convert::Infallible;
-use std::pin::pin;
+use std::future::poll_fn;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
+use std::task::{Poll, Waker};
 use std::time::Duration;
 
 use http::header::CONNECTION;
@@ -127,9 +129,9 @@ pub(super) async fn serve_http1(
         .serve_connection(TokioIo::new(stream), service)
         .with_upgrades();
     let mut connection = pin!(connection);
-    let served = tokio::select! {
-        served = connection.as_mut() => served,
-        () = last_call(stop) => {
+    let served = match unless_it_ends(connection.as_mut(), &current, pin!(last_call(stop))).await {
+        Some(served) => served,
+        None => {
             connection.as_mut().graceful_shutdown();
             connection.await
         }
@@ -140,6 +142,30 @@ pub(super) async fn serve_http1(
             "a client connection ended early"
         );
     }
+}
+
+/// What serving comes to; `None` when it is to end. A connection wakes with every read and write, so the end, which comes once, is
+/// not asked about each time: until the worker ends it has nothing to say, and wakes whoever asked last.
+async fn unless_it_ends<S: Future>(
+    mut serving: Pin<&mut S>,
+    current: &Current,
+    mut end: Pin<&mut impl Future<Output = ()>>,
+) -> Option<S::Output> {
+    let mut asked_by: Option<Waker> = None;
+    poll_fn(|cx| {
+        if let Poll::Ready(served) = serving.as_mut().poll(cx) {
+            return Poll::Ready(Some(served));
+        }
+        let is_known = asked_by
+            .as_ref()
+            .is_some_and(|waker| waker.will_wake(cx.waker()));
+        if is_known && !current.ends.get() {
+            return Poll::Pending;
+        }
+        asked_by = Some(cx.waker().clone());
+        end.as_mut().poll(cx).map(|()| None)
+    })
+    .await
 }
 
 /// The end, and a moment for requests that are on their way already.

@@ -119,7 +119,7 @@ pub async fn serve(
 ) -> io::Result<()> {
     let worker = Rc::new(Worker {
         current: Rc::clone(&current),
-        stop: stop.clone(),
+        stop: CancellationToken::new(),
         connections: TaskTracker::new(),
         open: Rc::default(),
         handshakes: Cell::new(0),
@@ -133,6 +133,7 @@ pub async fn serve(
     }
     stop.cancelled().await;
     current.ends.set(true);
+    worker.stop.cancel();
     worker.connections.close();
     worker.connections.wait().await;
     current.get().proxy.tunnels_ended().await;
@@ -141,6 +142,7 @@ pub async fn serve(
 
 struct Worker {
     current: Rc<Current>,
+    /// Of this worker alone, so that its connections share no lock with others; comes after [`Current::ends`].
     stop: CancellationToken,
     connections: TaskTracker,
     open: Rc<Cell<usize>>,
