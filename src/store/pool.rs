@@ -1,11 +1,13 @@
 //! Connections to a database server, for stores that have one.
 //!
 //! Not the driver's pool, which tests a connection when it comes back by asking the server, without a bound: a server that is
-//! frozen, or a link that is cut, would hold its places for as long as TCP keeps hoping. Here a connection comes back only
-//! from work that succeeded. Whatever else happens to it (an error, a time limit, a caller who went away) it is dropped, which
-//! asks the server for nothing: no cancel overtakes a commit, and no half of an answer is read by the next one. And since a
-//! lost connection is seldom lost alone, those that rest are dropped with it.
+//! frozen, or a link that is cut, would hold its places for as long as TCP keeps hoping; and on a feed that reads many times a
+//! second that is as many statements again. Here a connection comes back only from work that was seen to its end. Whatever
+//! else happens to it (an error, a time limit, a caller who went away) it is dropped, which asks the server for nothing: no
+//! cancel overtakes a commit, and no half of an answer is read by the next one. And since a lost connection is seldom lost
+//! alone, those that rest are dropped with it, unless it is known that the server is well ([`Held::end_alone`]).
 
+use std::fmt;
 use std::future::Future;
 use std::ops::{Deref, DerefMut};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -21,7 +23,18 @@ use super::error::{Outage, StoreError};
 pub(super) trait Server: Send + Sync + 'static {
     type Connection: Connection;
 
+    /// One that has rested for longer is not used again: the server, or a firewall on the way to it, may have ended it.
+    const REST_AT_MOST: Duration;
+
+    /// A new connection, set up for use. The bound on it is the pool's: see [`connect`].
     fn connect(&self) -> impl Future<Output = Result<Self::Connection, StoreError>> + Send;
+}
+
+/// A new connection, with TLS and authentication, or an error within a bound.
+pub(super) async fn connect<S: Server>(server: &S) -> Result<S::Connection, StoreError> {
+    timeout(CONNECT, server.connect())
+        .await
+        .unwrap_or(Err(StoreError::Unavailable(Outage::TooSlow(CONNECT))))
 }
 
 /// Up to a number of connections; cheap to clone.
@@ -73,10 +86,14 @@ impl<S: Server> Pool<S> {
             .map_err(|_| StoreError::Unavailable(Outage::Busy(PLACE_WAIT)))?
             .map_err(|_| StoreError::Unavailable(Outage::Closed))?;
         while let Some(mut resting) = shared.wake_one() {
-            let fresh = resting.since.elapsed() < TRUSTED_FOR;
-            if fresh || matches!(timeout(PING, resting.connection.ping()).await, Ok(Ok(()))) {
+            let rested = resting.since.elapsed();
+            if rested < TRUSTED_FOR
+                || rested < S::REST_AT_MOST
+                    && matches!(timeout(PING, resting.connection.ping()).await, Ok(Ok(())))
+            {
                 return Ok(Held::new(resting.connection, shared, place));
             }
+            // The others have rested for longer.
             shared.resting().clear();
         }
         let connection = shared.connect().await?;
@@ -89,8 +106,15 @@ impl<S: Server> Pool<S> {
         self.shared.places.close();
         let resting = std::mem::take(&mut *self.shared.resting());
         for resting in resting {
+            // What is not closed politely is closed by being dropped.
             let _ = timeout(PING, resting.connection.close()).await;
         }
+    }
+}
+
+impl<S: Server> fmt::Debug for Pool<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Pool").finish_non_exhaustive()
     }
 }
 
@@ -102,9 +126,7 @@ impl<S: Server> Shared<S> {
         if let Some(left) = back_off.left() {
             return Err(StoreError::Unavailable(Outage::BackingOff(left)));
         }
-        let connected = timeout(CONNECT, self.server.connect())
-            .await
-            .unwrap_or(Err(StoreError::Unavailable(Outage::TooSlow(CONNECT))));
+        let connected = connect(&*self.server).await;
         back_off.note(connected.is_ok());
         connected
     }
@@ -119,7 +141,7 @@ impl<S: Server> Shared<S> {
     }
 }
 
-/// A connection that is in use. It is dropped unless it is put back.
+/// A connection that is in use. Unless it is put back it is dropped, and those that rest with it.
 pub(super) struct Held<S: Server> {
     connection: Option<S::Connection>,
     shared: Arc<Shared<S>>,
@@ -145,6 +167,11 @@ impl<S: Server> Held<S> {
                 since: Instant::now(),
             });
         }
+    }
+
+    /// Drops this one only: the server answers, and is to roll back what was left open.
+    pub(super) fn end_alone(mut self) {
+        drop(self.connection.take());
     }
 }
 
@@ -206,27 +233,28 @@ pub(super) async fn bounded<T>(
         .unwrap_or(Err(StoreError::Unavailable(Outage::TooSlow(OPERATION))))
 }
 
-const OPERATION: Duration = Duration::from_secs(6);
+pub(super) const OPERATION: Duration = Duration::from_secs(6);
 const PLACE_WAIT: Duration = Duration::from_secs(2);
 const CONNECT: Duration = Duration::from_secs(3);
 const PING: Duration = Duration::from_secs(1);
 const CLOSE: Duration = Duration::from_secs(5);
 /// A connection that was used so lately is not asked whether it still is one.
 const TRUSTED_FOR: Duration = Duration::from_secs(1);
+/// Between tries to connect to a server that cannot be reached: it is not hammered at, and found soon when it is back.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
-const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+const LONGEST_PAUSE: Duration = Duration::from_millis(500);
 
 #[cfg(test)]
 mod tests {
     use super::{Duration, pause};
 
     #[test]
-    fn pauses_grow_to_a_second() {
+    fn pauses_grow_to_half_a_second() {
         let millis = |failures| pause(failures).as_millis();
         assert_eq!(
             [1, 2, 3, 4, 5, 6, 99].map(millis),
-            [50, 100, 200, 400, 800, 1000, 1000]
+            [50, 100, 200, 400, 500, 500, 500]
         );
-        assert_eq!(pause(u32::MAX), Duration::from_secs(1));
+        assert_eq!(pause(u32::MAX), Duration::from_millis(500));
     }
 }

@@ -3,8 +3,11 @@
 use std::time::Duration;
 
 use portcullis::clock::Clock;
-use portcullis::store::{Outage, ReplicaId, RevocationReason, SessionStore, StoreError};
+use portcullis::store::{
+    Outage, ReplicaId, RevocationReason, SessionStore, StoreError, StoreLocation,
+};
 use tokio::task::JoinSet;
+use tokio::time::timeout;
 
 use crate::link::Link;
 use crate::postgres::Database;
@@ -56,6 +59,30 @@ async fn a_frozen_server_is_unavailable_within_seconds_and_works_again_at_once()
     let took = clock.boot().since(began);
     assert!(took < Duration::from_secs(3), "{took:?}");
     store.close().await;
+}
+
+/// A gateway that starts, and the command line, wait no longer than one that runs.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_frozen_server_is_opened_by_nobody_and_keeps_nobody() {
+    let database = Database::new().await;
+    let link = Link::to(database.address()).await;
+    link.freeze();
+    let url = database.url_at(link.port);
+    let location = StoreLocation::parse(&url).unwrap();
+    let refused = timeout(BOUND, async {
+        tokio::join!(
+            async { SessionStore::open(&url).await.map(drop) },
+            async { SessionStore::migrate(&location).await.map(drop) },
+            async { SessionStore::pending_migrations(&location).await.map(drop) },
+        )
+    });
+    let (opened, migrated, planned) = refused.await.unwrap();
+    for refused in [opened, migrated, planned] {
+        assert!(
+            matches!(refused, Err(StoreError::Unavailable(Outage::TooSlow(_)))),
+            "{refused:?}"
+        );
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]

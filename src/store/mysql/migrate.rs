@@ -6,29 +6,26 @@
 use std::time::Duration;
 
 use sqlx::migrate::{MigrateError, Migrator};
-use sqlx::mysql::MySqlConnectOptions;
 use sqlx::{Connection, MySqlConnection, query, query_scalar};
 use tokio::time::timeout;
 
-use super::connections::connect;
 use super::errors::classify;
 use super::packet::Packet;
+use super::{Database, options};
 use crate::store::error::{Outage, StoreError};
+use crate::store::location::ServerUrl;
 use crate::store::migrations::{PendingMigration, not_applied};
+use crate::store::pool::connect;
 
 /// What is not applied; changes nothing.
-pub(super) async fn pending(
-    options: &MySqlConnectOptions,
-) -> Result<Vec<PendingMigration>, StoreError> {
-    let mut connection = connect(options, session).await?;
+pub(super) async fn pending(url: &ServerUrl) -> Result<Vec<PendingMigration>, StoreError> {
+    let mut connection = connect(&database(url)?).await?;
     look(&mut connection).await
 }
 
 /// Returns what was applied.
-pub(super) async fn migrate(
-    options: &MySqlConnectOptions,
-) -> Result<Vec<PendingMigration>, StoreError> {
-    let mut connection = connect(options, session).await?;
+pub(super) async fn migrate(url: &ServerUrl) -> Result<Vec<PendingMigration>, StoreError> {
+    let mut connection = connect(&database(url)?).await?;
     let migrated = timeout(LIMIT, apply(&mut connection)).await;
     // What is not closed politely is closed by being dropped, and with it goes the lock.
     let _ = timeout(Duration::from_secs(1), connection.close()).await;
@@ -40,6 +37,13 @@ const LIMIT: Duration = Duration::from_mins(10);
 
 /// In seconds; the limit of one process and its connection.
 const LOCK_WAIT: i64 = 600;
+
+fn database(url: &ServerUrl) -> Result<Database, StoreError> {
+    Ok(Database {
+        options: options(url)?,
+        session,
+    })
+}
 
 /// Waits for tables that are in use: the previous version goes on while its tables change.
 fn session() -> Packet {

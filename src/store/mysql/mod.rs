@@ -8,7 +8,7 @@
 //! `wait_timeout`. That is short here: a frozen process holds the head of the log for no longer.
 
 mod claims;
-mod connections;
+mod connection;
 mod errors;
 mod keys;
 mod migrate;
@@ -19,52 +19,82 @@ mod sessions;
 mod transaction;
 mod users;
 
+use std::sync::Arc;
+use std::time::Duration;
+
 use sqlx::mysql::{MySqlConnectOptions, MySqlRow, MySqlSslMode};
-use sqlx::{ConnectOptions as _, Row as _};
+use sqlx::{ConnectOptions as _, MySqlConnection, Row as _, raw_sql};
 
 use super::error::StoreError;
 use super::location::ServerUrl;
 use super::migrations::PendingMigration;
+use super::pool::{Pool, Server};
 use super::rows::Columns;
-use connections::Connections;
+use errors::classify;
 use packet::Packet;
 
 /// A database on a MySQL or MariaDB server; cheap to clone.
 #[derive(Clone, Debug)]
 pub struct MySqlStore {
     /// For what may wait for rows that others have locked.
-    transactions: Connections,
+    transactions: Pool<Database>,
     /// For single statements.
-    sessions: Connections,
+    sessions: Pool<Database>,
     /// For what a lease depends on, and logouts wait for.
-    feed: Connections,
+    feed: Pool<Database>,
 }
 
 impl MySqlStore {
     pub(super) async fn open(url: &ServerUrl) -> Result<Self, StoreError> {
-        let options = options(url)?;
-        migrate::migrate(&options).await?;
+        migrate::migrate(url).await?;
+        let database = Arc::new(Database {
+            options: options(url)?,
+            session,
+        });
+        let pool = |connections| Pool::new(Arc::clone(&database), connections);
         Ok(Self {
-            transactions: Connections::new(&options, 5, session),
-            sessions: Connections::new(&options, 4, session),
-            feed: Connections::new(&options, 3, session),
+            transactions: pool(5),
+            sessions: pool(4),
+            feed: pool(3),
         })
     }
 
     /// What opening would change, without changing it.
     pub(super) async fn pending(url: &ServerUrl) -> Result<Vec<PendingMigration>, StoreError> {
-        migrate::pending(&options(url)?).await
+        migrate::pending(url).await
     }
 
     /// Brings the tables up to date, and says what that took.
     pub(super) async fn migrate(url: &ServerUrl) -> Result<Vec<PendingMigration>, StoreError> {
-        migrate::migrate(&options(url)?).await
+        migrate::migrate(url).await
     }
 
     pub(super) async fn close(&self) {
         self.transactions.close().await;
         self.sessions.close().await;
         self.feed.close().await;
+    }
+}
+
+/// Where the database is, and what a connection is set to before it is used.
+struct Database {
+    options: MySqlConnectOptions,
+    session: fn() -> Packet,
+}
+
+impl Server for Database {
+    type Connection = MySqlConnection;
+
+    /// Below the `wait_timeout` that ends an idle connection on the server's side.
+    const REST_AT_MOST: Duration = Duration::from_secs(8);
+
+    async fn connect(&self) -> Result<MySqlConnection, StoreError> {
+        let mut connection = self.options.connect().await.map_err(classify)?;
+        raw_sql((self.session)().into_sql())
+            .execute(&mut connection)
+            .await
+            .map_err(classify)?;
+        Ok(connection)
     }
 }
 

@@ -5,13 +5,15 @@ use sqlx::mysql::{MySqlArguments, MySqlRow};
 use sqlx::query::Query;
 use sqlx::{MySql, query};
 
-use super::connections::{Connection, Connections};
+use super::Database;
+use super::connection::Connection;
 use super::errors::is_deadlock;
 use super::packet::Packet;
 use crate::clock::Timestamp;
 use crate::identity::UserId;
 use crate::session::SessionHandle;
 use crate::store::error::StoreError;
+use crate::store::pool::Pool;
 use crate::store::records::{Ended, LoggedReason, Mark, RevocationReason, Sequence};
 use crate::store::rows::{self, Row};
 
@@ -22,7 +24,7 @@ pub(super) struct Transaction(Connection);
 impl Transaction {
     /// Nothing is locked, and nothing read: that comes with the statements, each of which sees what was committed before it
     /// (READ COMMITTED).
-    pub(super) async fn begin(connections: &Connections) -> Result<Self, StoreError> {
+    pub(super) async fn begin(connections: &Pool<Database>) -> Result<Self, StoreError> {
         let mut transaction = Self(connections.get().await?);
         transaction.0.unfinished();
         transaction.0.send(Packet::new("START TRANSACTION")).await?;

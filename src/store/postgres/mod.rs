@@ -19,6 +19,7 @@ mod users;
 
 use std::str::FromStr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use sqlx::migrate::{MigrateError, Migrator};
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgRow, PgSslMode};
@@ -30,7 +31,7 @@ use sqlx::{
 use super::error::{Outage, StoreError};
 use super::location::ServerUrl;
 use super::migrations::{PendingMigration, not_applied};
-use super::pool::{Held, Pool, Server};
+use super::pool::{Held, Pool, Server, connect};
 use super::rows::Columns;
 use signals::Announcer;
 pub use signals::Listener;
@@ -56,7 +57,7 @@ impl PostgresStore {
         let database = Arc::new(Database {
             options: options(url)?,
         });
-        let mut connection = database.connect().await?;
+        let mut connection = connect(&*database).await?;
         migrate(&mut connection).await?;
         let prompt = Pool::new(Arc::clone(&database), PROMPT);
         Ok(Self {
@@ -72,7 +73,7 @@ impl PostgresStore {
         let database = Database {
             options: options(url)?,
         };
-        pending(&mut database.connect().await?).await
+        pending(&mut connect(&database).await?).await
     }
 
     /// Brings the tables up to date, and says what that took.
@@ -80,7 +81,7 @@ impl PostgresStore {
         let database = Database {
             options: options(url)?,
         };
-        migrate(&mut database.connect().await?).await
+        migrate(&mut connect(&database).await?).await
     }
 
     pub(super) async fn close(&self) {
@@ -106,6 +107,9 @@ const PROMPT: u16 = 4;
 
 impl Server for Database {
     type Connection = PgConnection;
+
+    /// The server ends none; what lies between may forget one that is quiet.
+    const REST_AT_MOST: Duration = Duration::from_mins(5);
 
     async fn connect(&self) -> Result<PgConnection, StoreError> {
         let mut connection = self.options.connect().await.map_err(no_connection)?;
