@@ -10,7 +10,7 @@ use clap::Args;
 use serde_json::json;
 
 use super::Exit;
-use crate::store::{Moved, ReplicaId, SessionStore, StoreLocation};
+use crate::store::{Moved, ReplicaId, SessionStore, StoreLocation, StoreSettings};
 
 #[derive(Debug, Args)]
 pub struct MoveArgs {
@@ -48,7 +48,7 @@ fn location(text: &str) -> Result<StoreLocation, String> {
 }
 
 async fn open(location: &StoreLocation) -> anyhow::Result<SessionStore> {
-    let store = SessionStore::open_at(location).await;
+    let store = SessionStore::open_at(location, StoreSettings::default()).await;
     store.with_context(|| format!("cannot open the session store {location}"))
 }
 

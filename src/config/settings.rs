@@ -19,7 +19,7 @@ use super::written::Written;
 use crate::cookie::CookieSettings;
 use crate::revocation::{Acknowledge, Check, OnLapse, RevocationSettings};
 use crate::session::{MasterKey, SigningAlgorithm};
-use crate::store::StoreLocation;
+use crate::store::{StoreLocation, StoreSettings};
 use crate::telemetry::{LogFormat, LogSettings, check_filter};
 use crate::upstream::UpstreamSettings;
 
@@ -84,6 +84,7 @@ impl Config {
 #[derive(Clone, Debug)]
 pub struct Store {
     pub location: StoreLocation,
+    pub settings: StoreSettings,
     pub master_key: MasterKeySource,
 }
 
@@ -116,8 +117,16 @@ impl Store {
                 "PORTCULLIS_STORE__MASTER_KEY is set too: keep one of them",
             );
         }
+        let default = StoreSettings::default();
+        // The least is what the feed, the barrier and two revokers need; more than a server takes helps nobody.
+        let connections = section.integer("connections", default.connections.into(), (8, 500));
+        let settings = StoreSettings {
+            connections: u16::try_from(connections).unwrap_or(default.connections),
+            migrate: section.bool("migrate", default.migrate),
+        };
         Self {
             location,
+            settings,
             master_key: given.map_or(MasterKeySource::File(file), MasterKeySource::Given),
         }
     }

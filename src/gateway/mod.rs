@@ -439,7 +439,7 @@ pub fn key_keeper(config: &Config, parts: &Parts, clock: &Clock) -> KeyKeeper {
 /// The store of a configuration; created if it is not there.
 pub async fn open_store(config: &Config) -> Result<SessionStore, GatewayError> {
     let location = &config.store.location;
-    SessionStore::open_at(location)
+    SessionStore::open_at(location, config.store.settings)
         .await
         .map_err(|cause| GatewayError::Store {
             location: location.to_string(),

@@ -28,6 +28,11 @@ pub enum StoreError {
     Refused(#[source] sqlx::Error),
     #[error("cannot bring the tables of the session store up to date")]
     Migration(#[source] Box<sqlx::migrate::MigrateError>),
+    /// It was opened with the word that somebody else brings its tables up to date.
+    #[error(
+        "the tables of the session store are not up to date (missing: {missing}): run `portcullis migrate` as a user who may change them, or set store.migrate = true"
+    )]
+    NotMigrated { missing: String },
     #[error(
         "the session store belongs to another master key: configure the key that it was made with"
     )]

@@ -23,6 +23,17 @@ impl fmt::Display for PendingMigration {
     }
 }
 
+/// Of a store that is opened as it is.
+pub(super) fn refuse(pending: &[PendingMigration]) -> Result<(), StoreError> {
+    if pending.is_empty() {
+        return Ok(());
+    }
+    let missing: Vec<String> = pending.iter().map(ToString::to_string).collect();
+    Err(StoreError::NotMigrated {
+        missing: missing.join(", "),
+    })
+}
+
 /// Those that were not applied, or in other words. `applied` are rows with `version` and `checksum`.
 pub(super) fn not_applied<R: Columns>(
     migrations: &Migrator,

@@ -60,6 +60,24 @@ pub const LOGIN_BOUND: Duration = Duration::from_hours(24);
 /// How many rows a move has in memory.
 const MOVED_AT_ONCE: u32 = 500;
 
+/// Settings of this module.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StoreSettings {
+    /// Connections to a database server that this process has at most; a file has those that it needs.
+    pub connections: u16,
+    /// Whether opening the store brings its tables up to date. If not, a store whose tables are not is not opened.
+    pub migrate: bool,
+}
+
+impl Default for StoreSettings {
+    fn default() -> Self {
+        Self {
+            connections: 12,
+            migrate: true,
+        }
+    }
+}
+
 /// The store, whichever database it is; cheap to clone.
 #[derive(Clone, Debug)]
 pub enum SessionStore {
@@ -74,15 +92,23 @@ impl SessionStore {
     pub async fn open(url: &str) -> Result<Self, StoreError> {
         let location =
             StoreLocation::parse(url).map_err(|expected| StoreError::Url { expected })?;
-        Self::open_at(&location).await
+        Self::open_at(&location, StoreSettings::default()).await
     }
 
-    /// Connects to the database, creates it if it is a file that is missing, and brings its tables up to date.
-    pub async fn open_at(location: &StoreLocation) -> Result<Self, StoreError> {
+    /// Connects to the database. Creates it if it is a file that is missing, and brings its tables up to date, unless `settings`
+    /// say that somebody else does.
+    pub async fn open_at(
+        location: &StoreLocation,
+        settings: StoreSettings,
+    ) -> Result<Self, StoreError> {
         match location {
-            StoreLocation::Sqlite(path) => SqliteStore::open(path).await.map(Self::Sqlite),
-            StoreLocation::Postgres(url) => PostgresStore::open(url).await.map(Self::Postgres),
-            StoreLocation::Mysql(url) => MySqlStore::open(url).await.map(Self::Mysql),
+            StoreLocation::Sqlite(path) => {
+                SqliteStore::open(path, settings).await.map(Self::Sqlite)
+            }
+            StoreLocation::Postgres(url) => {
+                PostgresStore::open(url, settings).await.map(Self::Postgres)
+            }
+            StoreLocation::Mysql(url) => MySqlStore::open(url, settings).await.map(Self::Mysql),
         }
     }
 

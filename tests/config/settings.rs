@@ -6,7 +6,7 @@ use std::time::Duration;
 use portcullis::config::{AdminAddress, AntiCsrf, Config, MasterKeySource, Refresh};
 use portcullis::cookie::Prefix;
 use portcullis::revocation::protocol::LONGEST_LEASE;
-use portcullis::store::StoreLocation;
+use portcullis::store::{StoreLocation, StoreSettings};
 
 use crate::{parse, with_upstream};
 
@@ -30,6 +30,17 @@ fn paths_start_from_the_folder_of_the_file() {
         config.store.location,
         StoreLocation::Sqlite("/var/p.db".into())
     );
+}
+
+#[test]
+fn a_store_is_migrated_at_the_start_unless_it_says_otherwise() {
+    let settings = |text: &str| parsed(&format!("[store]\n{text}\n")).store.settings;
+    let default = StoreSettings::default();
+    assert_eq!(settings(""), default);
+    assert_eq!((default.connections, default.migrate), (12, true));
+    assert!(!settings("migrate = false").migrate);
+    assert_eq!(settings("connections = 8").connections, 8);
+    assert_eq!(settings("connections = 500").connections, 500);
 }
 
 #[test]

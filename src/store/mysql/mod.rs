@@ -25,9 +25,10 @@ use std::time::Duration;
 use sqlx::mysql::{MySqlConnectOptions, MySqlRow, MySqlSslMode};
 use sqlx::{ConnectOptions as _, MySqlConnection, Row as _, raw_sql};
 
+use super::StoreSettings;
 use super::error::StoreError;
 use super::location::ServerUrl;
-use super::migrations::PendingMigration;
+use super::migrations::{PendingMigration, refuse};
 use super::pool::{Pool, Server};
 use super::rows::Columns;
 use errors::classify;
@@ -45,17 +46,21 @@ pub struct MySqlStore {
 }
 
 impl MySqlStore {
-    pub(super) async fn open(url: &ServerUrl) -> Result<Self, StoreError> {
-        migrate::migrate(url).await?;
+    pub(super) async fn open(url: &ServerUrl, settings: StoreSettings) -> Result<Self, StoreError> {
+        match settings.migrate {
+            true => drop(migrate::migrate(url).await?),
+            false => refuse(&migrate::pending(url).await?)?,
+        }
         let database = Arc::new(Database {
             options: options(url)?,
             session,
         });
         let pool = |connections| Pool::new(Arc::clone(&database), connections);
+        let [transactions, sessions, feed] = places(settings.connections).map(pool);
         Ok(Self {
-            transactions: pool(5),
-            sessions: pool(4),
-            feed: pool(3),
+            transactions,
+            sessions,
+            feed,
         })
     }
 
@@ -74,6 +79,14 @@ impl MySqlStore {
         self.sessions.close().await;
         self.feed.close().await;
     }
+}
+
+/// Of so many connections those for transactions, for single statements, and for the feed.
+fn places(connections: u16) -> [u16; 3] {
+    const FEED: u16 = 3;
+    let others = connections.saturating_sub(FEED).max(2);
+    let sessions = others * 4 / 9 + u16::from(others < 3);
+    [others - sessions, sessions, FEED]
 }
 
 /// Where the database is, and what a connection is set to before it is used.
@@ -148,5 +161,19 @@ impl Columns for MySqlRow {
 
     fn bytes(&self, column: &str) -> Result<Option<&[u8]>, sqlx::Error> {
         self.try_get(column)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::places;
+
+    #[test]
+    fn the_connections_are_all_that_there_may_be() {
+        for (connections, parts) in [(8, [3, 2, 3]), (12, [5, 4, 3]), (500, [277, 220, 3])] {
+            let places = places(connections);
+            assert_eq!(places, parts);
+            assert_eq!(places.iter().sum::<u16>(), connections);
+        }
     }
 }

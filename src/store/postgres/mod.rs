@@ -28,9 +28,10 @@ use sqlx::{
     raw_sql,
 };
 
+use super::StoreSettings;
 use super::error::{Outage, StoreError};
 use super::location::ServerUrl;
-use super::migrations::{PendingMigration, not_applied};
+use super::migrations::{PendingMigration, not_applied, refuse};
 use super::pool::{Held, Pool, Server, connect};
 use super::rows::Columns;
 use signals::Announcer;
@@ -53,15 +54,19 @@ struct Database {
 }
 
 impl PostgresStore {
-    pub(super) async fn open(url: &ServerUrl) -> Result<Self, StoreError> {
+    pub(super) async fn open(url: &ServerUrl, settings: StoreSettings) -> Result<Self, StoreError> {
         let database = Arc::new(Database {
             options: options(url)?,
         });
         let mut connection = connect(&*database).await?;
-        migrate(&mut connection).await?;
-        let prompt = Pool::new(Arc::clone(&database), PROMPT);
+        match settings.migrate {
+            true => drop(migrate(&mut connection).await?),
+            false => refuse(&pending(&mut connection).await?)?,
+        }
+        let (locking, prompt) = places(settings.connections);
+        let prompt = Pool::new(Arc::clone(&database), prompt);
         Ok(Self {
-            locking: Pool::new(Arc::clone(&database), LOCKING),
+            locking: Pool::new(Arc::clone(&database), locking),
             announcer: Arc::new(Announcer::start(prompt.clone())),
             prompt,
             database,
@@ -101,9 +106,12 @@ impl std::fmt::Debug for PostgresStore {
     }
 }
 
-/// Connections; one more listens.
-const LOCKING: u16 = 6;
-const PROMPT: u16 = 4;
+/// Of so many connections those for what may wait for a lock, and those for what waits for none; one more listens.
+fn places(connections: u16) -> (u16, u16) {
+    let both = connections.saturating_sub(1).max(2);
+    let prompt = both.div_ceil(3);
+    (both - prompt, prompt)
+}
 
 impl Server for Database {
     type Connection = PgConnection;
@@ -297,7 +305,16 @@ impl Columns for PgRow {
 
 #[cfg(test)]
 mod tests {
-    use super::migrations;
+    use super::{migrations, places};
+
+    #[test]
+    fn the_connections_are_all_that_there_may_be() {
+        for (connections, parts) in [(8, (4, 3)), (12, (7, 4)), (500, (332, 167))] {
+            let (locking, prompt) = places(connections);
+            assert_eq!((locking, prompt), parts);
+            assert_eq!(locking + prompt + 1, connections);
+        }
+    }
 
     #[test]
     fn the_migrations_are_those_of_sqlite() {

@@ -26,8 +26,9 @@ use sqlx::{
     ConnectOptions, Connection, Row as _, Sqlite, SqliteConnection, SqlitePool, Transaction, query,
 };
 
+use super::StoreSettings;
 use super::error::{Outage, StoreError};
-use super::migrations::{PendingMigration, not_applied};
+use super::migrations::{PendingMigration, not_applied, refuse};
 use super::rows::Columns;
 
 /// A SQLite file; cheap to clone.
@@ -38,9 +39,14 @@ pub struct SqliteStore {
 }
 
 impl SqliteStore {
-    pub(super) async fn open(path: &Path) -> Result<Self, StoreError> {
+    pub(super) async fn open(path: &Path, settings: StoreSettings) -> Result<Self, StoreError> {
+        if !settings.migrate {
+            refuse(&Self::pending(path).await?)?;
+        }
         let mut patient = patient(path).await?;
-        migrate(&mut patient).await?;
+        if settings.migrate {
+            migrate(&mut patient).await?;
+        }
         let write = pool(1).connect_with(options(path)).await;
         let read = pool(READERS)
             .connect_with(options(path).pragma("query_only", "on"))
@@ -275,7 +281,7 @@ impl Columns for SqliteRow {
 mod tests {
     use sqlx::query;
 
-    use super::{SqliteStore, migrations};
+    use super::{SqliteStore, StoreSettings, migrations};
     use crate::clock::Timestamp;
     use crate::identity::UserId;
     use crate::store::RevocationReason;
@@ -291,7 +297,7 @@ mod tests {
     #[tokio::test]
     async fn every_connection_waits_for_the_disk_and_not_for_ever() {
         let directory = tempfile::tempdir().unwrap();
-        let store = SqliteStore::open(&directory.path().join("x.db"))
+        let store = SqliteStore::open(&directory.path().join("x.db"), StoreSettings::default())
             .await
             .unwrap();
         let value = async |pool, pragma| {
@@ -312,7 +318,7 @@ mod tests {
     #[tokio::test]
     async fn a_transaction_that_ended_by_itself_does_not_spoil_the_connection() {
         let directory = tempfile::tempdir().unwrap();
-        let store = SqliteStore::open(&directory.path().join("x.db"))
+        let store = SqliteStore::open(&directory.path().join("x.db"), StoreSettings::default())
             .await
             .unwrap();
         let user = UserId::parse("alice").unwrap();
