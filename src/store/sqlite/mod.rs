@@ -94,23 +94,24 @@ impl SqliteStore {
 async fn patient(path: &Path) -> Result<SqliteConnection, StoreError> {
     create_private(path)?;
     let options = options(path)
-        .busy_timeout(OPENING_WAIT)
+        .busy_timeout(OPENING_PAUSE)
         .journal_mode(SqliteJournalMode::Wal);
-    let connected = async {
-        loop {
-            match options.connect().await.map_err(classify) {
-                // SQLite does not wait by itself where two could wait for each other: while both change the journal's mode.
-                Err(StoreError::Unavailable(Outage::FileLocked(_))) => {
-                    tokio::time::sleep(OPENING_PAUSE).await;
-                }
-                other => return other,
+    let mut tries = 1;
+    let mut connection = loop {
+        match options.connect().await.map_err(classify) {
+            // SQLite does not wait by itself where two could wait for each other: while both change the journal's mode.
+            Err(StoreError::Unavailable(Outage::FileLocked(_))) if tries < OPENING_TRIES => {
+                tokio::time::sleep(OPENING_PAUSE).await;
             }
+            other => break other?,
         }
+        tries += 1;
     };
-    match tokio::time::timeout(OPENING_WAIT, connected).await {
-        Ok(connected) => connected,
-        Err(_) => options.connect().await.map_err(classify),
-    }
+    query(OPENING_WAIT)
+        .execute(&mut connection)
+        .await
+        .map_err(classify)?;
+    Ok(connection)
 }
 
 fn options(path: &Path) -> SqliteConnectOptions {
@@ -125,10 +126,12 @@ fn options(path: &Path) -> SqliteConnectOptions {
 /// For a lock of the file, and likewise for a connection of the pool.
 const LOCK_WAIT: Duration = Duration::from_secs(2);
 
-/// For the file's lock when a store is opened: another process may be at its migrations.
-const OPENING_WAIT: Duration = Duration::from_secs(20);
+/// For the file's lock when a store is opened, in milliseconds: another process may be at its migrations.
+const OPENING_WAIT: &str = "PRAGMA busy_timeout = 5000";
 
-const OPENING_PAUSE: Duration = Duration::from_millis(20);
+/// As long again for the change of the journal's mode.
+const OPENING_TRIES: u32 = 50;
+const OPENING_PAUSE: Duration = Duration::from_millis(100);
 
 const READERS: u32 = 4;
 
