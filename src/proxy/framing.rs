@@ -36,6 +36,11 @@ impl<S> StrictRequests<S> {
             phase,
         }
     }
+
+    /// The connection below.
+    pub fn get_ref(&self) -> &S {
+        &self.stream
+    }
 }
 
 impl<S: AsyncRead + Unpin> AsyncRead for StrictRequests<S> {

@@ -1,8 +1,8 @@
-//! How long a client may take over the head of a request.
+//! How long a client may take over the head of a request, and when it is at none.
 //!
 //! hyper has one time limit for two things: a connection that rests between requests, and a head that trickles in. A resting
-//! connection deserves patience, a trickling head does not. So hyper's limit is the long one, and this reader, which sees the
-//! bytes, sets the short one from a head's first byte on. It costs a timer only if a head does not come in one piece.
+//! connection deserves patience, a trickling head does not. So hyper has no limit; the listener limits the rest, and this
+//! reader, which sees the bytes, a head from its first byte on. It costs a timer only if a head does not come in one piece.
 
 use std::io;
 use std::pin::Pin;
@@ -35,6 +35,12 @@ struct Shared {
     head: AtomicBool,
     /// Heads that were read strictly and not served yet.
     approved: AtomicUsize,
+    /// Heads that were served, from the beginning.
+    served: AtomicUsize,
+    /// hyper has asked for a head since, and not a byte of one has come.
+    awaits_head: AtomicBool,
+    /// All that hyper has written is with the system.
+    flushed: AtomicBool,
 }
 
 impl Phase {
@@ -43,6 +49,9 @@ impl Phase {
         Self(Arc::new(Shared {
             head: AtomicBool::new(true),
             approved: AtomicUsize::new(0),
+            served: AtomicUsize::new(0),
+            awaits_head: AtomicBool::new(false),
+            flushed: AtomicBool::new(true),
         }))
     }
 
@@ -57,6 +66,11 @@ impl Phase {
     #[must_use]
     pub fn head_is_complete(&self) -> bool {
         self.0.head.store(false, Ordering::Relaxed);
+        self.0.awaits_head.store(false, Ordering::Relaxed);
+        let served = self.0.served.load(Ordering::Relaxed);
+        self.0
+            .served
+            .store(served.wrapping_add(1), Ordering::Relaxed);
         let approved = self.0.approved.load(Ordering::Relaxed);
         self.0
             .approved
@@ -67,6 +81,18 @@ impl Phase {
     /// Every head that was approved has been served, and answered.
     pub fn is_at_rest(&self) -> bool {
         self.0.head.load(Ordering::Relaxed) && self.0.approved.load(Ordering::Relaxed) == 0
+    }
+
+    /// Every answer has gone out whole, hyper holds no byte of the client's, and waits for the next one.
+    pub fn holds_nothing(&self) -> bool {
+        self.is_at_rest()
+            && self.0.awaits_head.load(Ordering::Relaxed)
+            && self.0.flushed.load(Ordering::Relaxed)
+    }
+
+    /// How many heads were served so far, for who wants to know whether there was another one.
+    pub fn served(&self) -> usize {
+        self.0.served.load(Ordering::Relaxed)
     }
 
     /// Whoever holds this is answering; when it is dropped, the next head may come.
@@ -114,7 +140,10 @@ impl<S: AsyncRead + Unpin> AsyncRead for TimedHeads<S> {
     ) -> Poll<io::Result<()>> {
         let this = &mut *self;
         let read = Pin::new(&mut this.stream).poll_read(cx, buf);
-        if !this.phase.0.head.load(Ordering::Relaxed) {
+        let awaits_head = read.is_pending() && !this.begun && this.phase.is_at_rest();
+        let shared = &this.phase.0;
+        shared.awaits_head.store(awaits_head, Ordering::Relaxed);
+        if !shared.head.load(Ordering::Relaxed) {
             this.begun = false;
             this.timer = None;
             return read;
@@ -138,20 +167,36 @@ impl<S: AsyncRead + Unpin> AsyncRead for TimedHeads<S> {
     }
 }
 
+impl<S> TimedHeads<S> {
+    /// The connection below.
+    pub fn get_ref(&self) -> &S {
+        &self.stream
+    }
+
+    /// hyper writes until nothing is left, and flushes then.
+    fn is_flushed(&self, flushed: bool) {
+        self.phase.0.flushed.store(flushed, Ordering::Relaxed);
+    }
+}
+
 impl<S: AsyncWrite + Unpin> AsyncWrite for TimedHeads<S> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
+        self.is_flushed(false);
         Pin::new(&mut self.stream).poll_write(cx, buf)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
+        let flushed = Pin::new(&mut self.stream).poll_flush(cx);
+        self.is_flushed(matches!(flushed, Poll::Ready(Ok(()))));
+        flushed
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.is_flushed(false);
         Pin::new(&mut self.stream).poll_shutdown(cx)
     }
 
@@ -160,6 +205,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for TimedHeads<S> {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        self.is_flushed(false);
         Pin::new(&mut self.stream).poll_write_vectored(cx, bufs)
     }
 
@@ -245,5 +291,41 @@ mod tests {
             timed.read(&mut byte).await.unwrap_err().kind(),
             ErrorKind::TimedOut
         );
+    }
+
+    /// What the listener goes by before it takes hyper away from a connection.
+    #[tokio::test]
+    async fn a_connection_holds_nothing_when_the_next_head_is_awaited_and_all_is_written() {
+        let (mut client, gateway) = duplex(64);
+        let phase = Phase::new();
+        let mut timed = TimedHeads::new(gateway, LIMIT, phase.clone());
+        let mut byte = [0];
+        assert!(!phase.holds_nothing(), "nobody has asked for a head");
+        assert!(poll_once(timed.read(&mut byte)).await.is_none());
+        assert!(phase.holds_nothing());
+        client.write_all(b"G").await.unwrap();
+        timed.read_exact(&mut byte).await.unwrap();
+        assert!(!phase.holds_nothing());
+        assert!(poll_once(timed.read(&mut byte)).await.is_none());
+        assert!(!phase.holds_nothing(), "part of a head has come");
+        phase.approve_head();
+        assert!(phase.head_is_complete());
+        let answering = phase.until_answered();
+        assert!(poll_once(timed.read(&mut byte)).await.is_none());
+        assert!(!phase.holds_nothing(), "it is not answered");
+        timed.write_all(b"HTTP").await.unwrap();
+        drop(answering);
+        assert!(!phase.holds_nothing(), "nobody has asked for the next head");
+        assert!(poll_once(timed.read(&mut byte)).await.is_none());
+        assert!(!phase.holds_nothing(), "it is not flushed");
+        timed.flush().await.unwrap();
+        assert!(phase.holds_nothing());
+        phase.approve_head();
+        assert!(!phase.holds_nothing(), "there is another head");
+        assert_eq!(phase.served(), 1);
+    }
+
+    async fn poll_once<F: Future>(future: F) -> Option<F::Output> {
+        tokio::time::timeout(Duration::ZERO, future).await.ok()
     }
 }

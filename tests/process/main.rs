@@ -21,6 +21,7 @@ mod master_key;
 mod messages;
 mod moving;
 mod reload;
+mod resting;
 mod sessions;
 mod store_trouble;
 mod support;

@@ -221,13 +221,12 @@ fn a_broken_certificate_keeps_the_old_one_and_is_reported() {
             .text()
             .contains("certificates: the new ones cannot be used")
     });
-    assert!(
+    // The log is written behind.
+    eventually("it is logged", || {
         gateway
             .log()
-            .contains("is not the private key of the certificate in"),
-        "{}",
-        gateway.log()
-    );
+            .contains("is not the private key of the certificate in")
+    });
     assert_eq!(admin("/readyz").status, 200, "the old one serves");
     assert!(
         admin("/metrics")
@@ -343,13 +342,12 @@ fn connections_at_rest_are_closed_and_heads_are_timed_over_tls_too() {
     write_certificate(&home.path(""), "g", &["g.test"]);
     let gateway = home.start();
     let mut resting = TlsConn::open(gateway.address, "g.test", &http1()).unwrap();
+    for _ in 0..3 {
+        assert_eq!(resting.get("g.test", "/public/").unwrap(), 200);
+        // Longer than a head may take.
+        thread::sleep(Duration::from_millis(700));
+    }
     assert_eq!(resting.get("g.test", "/public/").unwrap(), 200);
-    thread::sleep(Duration::from_millis(700));
-    assert_eq!(
-        resting.get("g.test", "/public/").unwrap(),
-        200,
-        "longer than a head may take"
-    );
     let (begun, took) = timed(|| {
         let mut begun = TlsConn::open(gateway.address, "g.test", &http1()).unwrap();
         begun.exchange("GET /public/ HTTP/1.1\r\nhost:")
@@ -357,7 +355,9 @@ fn connections_at_rest_are_closed_and_heads_are_timed_over_tls_too() {
     assert!(begun.is_err() || begun.unwrap().0.starts_with("HTTP/1.1 408"));
     assert!(took < Duration::from_millis(1400), "{took:?}");
     let (ended, took) = timed(|| resting.exchange(""));
-    assert!(ended.is_err() && took < Duration::from_secs(5), "{took:?}");
+    let ended = ended.unwrap_err().to_string();
+    assert!(!ended.contains("close_notify"), "{ended}");
+    assert!(took < Duration::from_secs(5), "{took:?}");
 }
 
 #[test]

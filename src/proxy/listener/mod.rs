@@ -5,7 +5,8 @@
 //! | this | accepting, up to the end |
 //! | `socket`, `stream` | where a worker listens; what a connection's bytes go through |
 //! | `introduction`, `proxy_protocol` | what comes before HTTP: a PROXY header, a TLS handshake, the choice of the version |
-//! | `connection` | what is known of a connection; HTTP/1.1 on it |
+//! | `connection` | what is known of a connection |
+//! | `http1` | HTTP/1.1 on it, in bursts with rests between them |
 //! | `http2`, `frames`, `activity` | HTTP/2 on it, what is bounded there, and when it is at rest |
 //! | `slow_reader`, `stalled` | what becomes of clients that do not read: the whole connection, one stream of it |
 //! | `places` | how many connections are open |
@@ -13,6 +14,7 @@
 mod activity;
 mod connection;
 mod frames;
+mod http1;
 mod http2;
 mod introduction;
 mod places;
@@ -40,7 +42,7 @@ pub use stalled::Progress;
 
 use super::Proxy;
 use crate::causes::Causes;
-use connection::serve_http1;
+use http1::serve_http1;
 use http2::serve_http2;
 use introduction::{Introduced, Patience};
 use places::Place;

@@ -30,6 +30,11 @@ impl TimedWrites {
         }
     }
 
+    /// The connection below.
+    pub fn get_ref(&self) -> &ClientStream {
+        &self.stream
+    }
+
     /// What came of a write, unless it has waited for too long.
     fn timed<T>(
         &mut self,

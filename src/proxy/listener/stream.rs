@@ -3,6 +3,7 @@
 //! An enum and not a trait object: the plain way is a comparison longer than the bare socket, and everything above is compiled
 //! once. What few connections need is boxed, so that the others do not make room for it.
 
+use std::future::poll_fn;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -31,14 +32,31 @@ pub enum ClientStream {
 impl ClientStream {
     /// When it is closed, what was written and not taken is thrown away, and the system holds nothing for the client.
     pub fn forget(&self) {
-        let socket = match self {
+        if let Socket::Tcp(socket) = self.socket() {
+            // Where that fails, the system keeps it for as long as it likes, which is no worse.
+            let _ = socket.set_zero_linger();
+        }
+    }
+
+    /// Nothing of the client's is held here; what it has sent is with the system.
+    pub fn is_bare(&self) -> bool {
+        matches!(self, Self::Plain(_))
+    }
+
+    /// Resolves when the system has something from the client, be it the end. To be asked after a read that found nothing.
+    pub async fn wakes(&self) -> io::Result<()> {
+        poll_fn(|cx| match self.socket() {
+            Socket::Tcp(socket) => socket.poll_read_ready(cx),
+            Socket::Unix(socket) => socket.poll_read_ready(cx),
+        })
+        .await
+    }
+
+    fn socket(&self) -> &Socket {
+        match self {
             Self::Plain(socket) => socket,
             Self::Tls(stream) => stream.get_ref().0,
             Self::Begun(begun) => &begun.1,
-        };
-        if let Socket::Tcp(socket) = socket {
-            // Where that fails, the system keeps it for as long as it likes, which is no worse.
-            let _ = socket.set_zero_linger();
         }
     }
 }
