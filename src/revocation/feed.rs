@@ -7,7 +7,7 @@
 //! The signing keys are on the same log. A round that read of a change reads the keys anew before `applied` moves, and so does
 //! one that began past the deadline, since an entry may have been pruned meanwhile; one that cannot has failed.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -15,15 +15,12 @@ use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
-use super::owed::Batch;
 use super::protocol::{self, Learnt};
 use super::{OnLapse, Revocations, Shared};
 use crate::causes::Causes;
 use crate::clock::BootTime;
 use crate::keys::KeysError;
-use crate::store::{
-    LogRead, LoggedReason, Mark, ReplicaId, ReplicaRow, Revocation, Sequence, StoreError,
-};
+use crate::store::{LogRead, LoggedReason, Mark, ReplicaId, ReplicaRow, Sequence, StoreError};
 
 /// Runs the rounds; the one task that moves the deadline.
 struct Feed<'a> {
@@ -72,6 +69,7 @@ impl Revocations {
             () = stop.cancelled() => {}
             () = feed.run() => {}
             () = barrier => {}
+            () = self.settle() => {}
         }
     }
 
@@ -303,16 +301,13 @@ impl<'a> Feed<'a> {
         }
     }
 
-    /// What is due now and then: owed revocations, replicas that died, entries that expired, streams of a lapsed replica.
+    /// What is due now and then: replicas that died, entries that expired, streams of a lapsed replica.
     async fn between_rounds(&mut self) {
         let shared = &*self.revocations.shared;
         let now = shared.clock.boot();
         if self.failing {
             self.cut_if_lapsed(now);
             return;
-        }
-        if !shared.owed.is_empty() {
-            self.write_owed().await;
         }
         if now.since(self.swept_at) >= shared.settings.lease {
             self.swept_at = now;
@@ -338,53 +333,6 @@ impl<'a> Feed<'a> {
                 streams = cut,
                 "cut open streams: this replica has lost touch with the session store"
             );
-        }
-    }
-
-    /// For no longer than the lease can wait; what is left waits for the next time.
-    async fn write_owed(&self) {
-        let shared = &*self.revocations.shared;
-        let until = shared.clock.boot() + shared.settings.lease / 3;
-        let (batches, _users) = shared.owed.take();
-        let mut batches = VecDeque::from(batches);
-        let mut wrote_something = false;
-        while shared.clock.boot() < until
-            && let Some(batch) = batches.pop_front()
-        {
-            match self.write(&batch).await {
-                Ok(revocation) => {
-                    wrote_something = true;
-                    info!(
-                        sequence = revocation.sequence.as_u64(),
-                        "wrote a revocation that was owed to the session store"
-                    );
-                }
-                Err(error) => {
-                    // One that the store does not take keeps no other from it.
-                    let each = match error.is_about_rows() {
-                        true => batch.split(),
-                        false => Vec::new(),
-                    };
-                    if each.is_empty() {
-                        shared.owed.give_back([batch]);
-                    }
-                    batches.extend(each);
-                }
-            }
-        }
-        shared.owed.give_back(batches);
-        // Else the next try waits for the next poll: a store that refuses at once would be asked without a pause.
-        if wrote_something {
-            shared.wake.notify_one();
-        }
-    }
-
-    async fn write(&self, batch: &Batch) -> Result<Revocation, StoreError> {
-        let shared = &*self.revocations.shared;
-        let now = shared.clock.now();
-        match batch {
-            Batch::Sessions(handles, reason) => shared.store.revoke(handles, *reason, now).await,
-            Batch::User(user, reason) => shared.store.revoke_user(user, *reason, now).await,
         }
     }
 

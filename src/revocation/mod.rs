@@ -5,7 +5,7 @@
 //! - `feed`: follows the store's log and renews the lease on what it read;
 //! - `revoker`: writes what is asked for at the same time in one transaction;
 //! - `barrier`: waits until a revocation holds on every replica;
-//! - `owed`: what the store could not be told yet;
+//! - `owed`: what the store could not be told yet, and `settle`, which tells it;
 //! - [`protocol`]: what all of these decide by.
 //!
 //! [`Revocations`] ties them together. The protocol is small and each of its orders matters: a replica first *writes* its row
@@ -19,6 +19,7 @@ mod owed;
 pub mod protocol;
 mod revoker;
 mod set;
+mod settle;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -1,11 +1,13 @@
 //! Revocations that were asked for while the store could not be reached, until they are written.
 //!
-//! They are written by the task that renews the lease, so in few transactions: an outage may leave thousands. However often
-//! one is asked for, it is owed once.
+//! They are written by one task (`settle`), in few transactions: an outage may leave thousands. However often one is asked for,
+//! it is owed once.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::Notify;
 
 use crate::identity::UserId;
 use crate::session::SessionHandle;
@@ -16,6 +18,7 @@ use crate::store::RevocationReason;
 pub(super) struct Owed {
     state: Mutex<State>,
     is_any: AtomicBool,
+    added: Notify,
 }
 
 #[derive(Debug, Default)]
@@ -63,6 +66,14 @@ impl Owed {
         state.pending.extend(revocations);
         self.is_any
             .store(!state.pending.is_empty(), Ordering::Release);
+        self.added.notify_one();
+    }
+
+    /// Returns when something is owed.
+    pub(super) async fn is_some(&self) {
+        while self.is_empty() {
+            self.added.notified().await;
+        }
     }
 
     pub(super) fn is_empty(&self) -> bool {

@@ -41,15 +41,7 @@ impl Database {
     }
 
     fn revocations(&self, acknowledge: Acknowledge, poll: Duration) -> Revocations {
-        let settings = RevocationSettings {
-            check: Check::Feed,
-            acknowledge,
-            on_lapse: OnLapse::Cut,
-            lease: Duration::from_mins(3),
-            poll,
-            access_lifetime: Duration::from_hours(1),
-        };
-        Revocations::new(settings, Clock::system(), self.store.clone())
+        revocations(&self.store, acknowledge, poll, Duration::from_mins(3))
     }
 
     /// Somebody else's connection.
@@ -63,15 +55,7 @@ impl Database {
     }
 
     pub async fn sessions(&self, count: usize) -> Vec<SessionHandle> {
-        let mut handles = Vec::with_capacity(count);
-        for _ in 0..count {
-            let session = session();
-            let opened = self.store.open_session(&session, Sequence::ZERO, None);
-            let opened = opened.await.unwrap();
-            assert_eq!(opened, OpenOutcome::Opened { replaced: None });
-            handles.push(session.handle);
-        }
-        handles
+        open_sessions(&self.store, count).await
     }
 
     pub async fn is_there(&self, handle: SessionHandle) -> bool {
@@ -81,6 +65,36 @@ impl Database {
     pub async fn log(&self) -> Vec<LogEntry> {
         self.store.read_log(Sequence::ZERO).await.unwrap().entries
     }
+}
+
+/// A process on the store.
+pub fn revocations(
+    store: &SessionStore,
+    acknowledge: Acknowledge,
+    poll: Duration,
+    lease: Duration,
+) -> Revocations {
+    let settings = RevocationSettings {
+        check: Check::Feed,
+        acknowledge,
+        on_lapse: OnLapse::Cut,
+        lease,
+        poll,
+        access_lifetime: Duration::from_hours(1),
+    };
+    Revocations::new(settings, Clock::system(), store.clone())
+}
+
+pub async fn open_sessions(store: &SessionStore, count: usize) -> Vec<SessionHandle> {
+    let mut handles = Vec::with_capacity(count);
+    for _ in 0..count {
+        let session = session();
+        let opened = store.open_session(&session, Sequence::ZERO, None);
+        let opened = opened.await.unwrap();
+        assert_eq!(opened, OpenOutcome::Opened { replaced: None });
+        handles.push(session.handle);
+    }
+    handles
 }
 
 /// Who holds locks or puts up triggers.
