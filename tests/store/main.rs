@@ -12,12 +12,14 @@
 mod claims;
 mod full_disk;
 mod keys;
+mod killed_under_load;
 mod link;
 mod logins;
 mod migrate;
 mod moving;
 mod mysql;
 mod postgres;
+mod postgres_server;
 mod postgres_trouble;
 mod pruning;
 mod races;

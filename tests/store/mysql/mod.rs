@@ -3,7 +3,7 @@
 mod faults;
 mod locks;
 mod log;
-mod server;
+pub mod server;
 mod setup;
 
 use portcullis::session::SessionHandle;
