@@ -11,7 +11,7 @@ use std::time::Duration;
 use anyhow::{Context, anyhow};
 use portcullis::clock::{Clock, Timestamp};
 use portcullis::config::{Config, MasterKeySource};
-use portcullis::gateway::open_store;
+use portcullis::gateway::{assemble, open_store};
 use portcullis::identity::UserId;
 use portcullis::keys::{SigningKeys, SigningKeysSettings};
 use portcullis::session::{AccessClaims, MasterKey, SessionHandle};
@@ -29,9 +29,13 @@ fn main() -> anyhow::Result<()> {
         .enable_all()
         .build()?;
     let keys = runtime.block_on(keys_of(&config))?;
+    let mint = Mint {
+        keys,
+        issuer: assemble::issuer(&config).issuer,
+    };
     let folder = Path::new(folder);
-    write_tokens(&keys, valid.parse()?, &folder.join("tokens"))?;
-    write_special(&keys, revoked.parse()?, folder)
+    mint.write_tokens(valid.parse()?, &folder.join("tokens"))?;
+    mint.write_special(revoked.parse()?, folder)
 }
 
 async fn keys_of(config: &Config) -> anyhow::Result<SigningKeys> {
@@ -48,60 +52,62 @@ async fn keys_of(config: &Config) -> anyhow::Result<SigningKeys> {
     Ok(SigningKeys::load(settings, &master, store, Clock::system()).await?)
 }
 
-/// One per line; the user of the first is `user-0`.
-fn write_tokens(keys: &SigningKeys, count: usize, path: &Path) -> anyhow::Result<()> {
-    let now = Clock::system().now();
-    let mut file = BufWriter::new(File::create(path)?);
-    for number in 0..count {
-        let token = sign(keys, number, SessionHandle::random(), now)?;
-        writeln!(file, "{token}")?;
-    }
-    Ok(file.flush()?)
+/// Signs as the gateway would.
+struct Mint {
+    keys: SigningKeys,
+    issuer: String,
 }
 
-fn write_special(keys: &SigningKeys, revoked: usize, folder: &Path) -> anyhow::Result<()> {
-    let now = Clock::system().now();
-    let handles: Vec<SessionHandle> = (0..revoked).map(|_| SessionHandle::random()).collect();
-    let mut file = BufWriter::new(File::create(folder.join("revoked-handles"))?);
-    for handle in &handles {
-        writeln!(file, "{handle}")?;
+impl Mint {
+    /// One per line; the user of the first is `user-0`.
+    fn write_tokens(&self, count: usize, path: &Path) -> anyhow::Result<()> {
+        let now = Clock::system().now();
+        let mut file = BufWriter::new(File::create(path)?);
+        for number in 0..count {
+            let token = self.sign(number, SessionHandle::random(), now)?;
+            writeln!(file, "{token}")?;
+        }
+        Ok(file.flush()?)
     }
-    file.flush()?;
-    if let Some(handle) = handles.first() {
-        std::fs::write(
-            folder.join("revoked-token"),
-            sign(keys, 0, *handle, now)?.as_bytes(),
-        )?;
+
+    fn write_special(&self, revoked: usize, folder: &Path) -> anyhow::Result<()> {
+        let now = Clock::system().now();
+        let handles: Vec<SessionHandle> = (0..revoked).map(|_| SessionHandle::random()).collect();
+        let mut file = BufWriter::new(File::create(folder.join("revoked-handles"))?);
+        for handle in &handles {
+            writeln!(file, "{handle}")?;
+        }
+        file.flush()?;
+        if let Some(handle) = handles.first() {
+            let token = self.sign(0, *handle, now)?;
+            std::fs::write(folder.join("revoked-token"), token)?;
+        }
+        let long_ago = Timestamp::from_secs(now.as_secs() - 2 * LIFETIME.as_secs().cast_signed());
+        let expired = self.sign(0, SessionHandle::random(), long_ago)?;
+        Ok(std::fs::write(folder.join("expired-token"), expired)?)
     }
-    let long_ago = Timestamp::from_secs(now.as_secs() - 2 * LIFETIME.as_secs().cast_signed());
-    let expired = sign(keys, 0, SessionHandle::random(), long_ago)?;
-    std::fs::write(folder.join("expired-token"), expired.as_bytes())?;
-    Ok(())
-}
 
-fn sign(
-    keys: &SigningKeys,
-    number: usize,
-    handle: SessionHandle,
-    issued_at: Timestamp,
-) -> anyhow::Result<String> {
-    let user = UserId::parse(&format!("user-{number}"))?;
-    let claims = AccessClaims {
-        issuer: ISSUER,
-        user: &user,
-        handle,
-        generation: 0,
-        issued_at,
-        expires_at: issued_at + LIFETIME,
-        claims_version: 0,
-        session_claims: CLAIMS,
-    };
-    let token = claims.sign(&keys.loaded().ring)?;
-    Ok(token.expose().to_owned())
+    fn sign(
+        &self,
+        number: usize,
+        handle: SessionHandle,
+        issued_at: Timestamp,
+    ) -> anyhow::Result<String> {
+        let user = UserId::parse(&format!("user-{number}"))?;
+        let claims = AccessClaims {
+            issuer: &self.issuer,
+            user: &user,
+            handle,
+            generation: 0,
+            issued_at,
+            expires_at: issued_at + LIFETIME,
+            claims_version: 0,
+            session_claims: CLAIMS,
+        };
+        let token = claims.sign(&self.keys.loaded().ring)?;
+        Ok(token.expose().to_owned())
+    }
 }
-
-/// Of a gateway without a public URL.
-const ISSUER: &str = "portcullis";
 
 const LIFETIME: Duration = Duration::from_secs(3600);
 

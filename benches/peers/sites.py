@@ -7,6 +7,7 @@ client can set. All add `X-Forwarded-For`, as proxies do.
 
 import json
 import os
+import ssl
 import subprocess
 import time
 import urllib.error
@@ -18,16 +19,21 @@ import tokens
 SMALL = 1024
 LARGE = 1 << 30
 CONNECTIONS = 8_000
+# Of TLS 1.3, the same for all.
+CIPHER = "TLS_AES_128_GCM_SHA256"
+# The certificates are a run's own.
+ANY_CERTIFICATE = ssl._create_unverified_context()
 
 
 class Site:
     """A program that listens: its process, and the URL of each kind of work that it does."""
 
-    def __init__(self, name, command, core, port, folder, environment=None):
-        self.name = name
+    def __init__(self, name, command, core, port, folder, scheme="http", access_log=None):
+        self.name, self.scheme = name, scheme
         self.log = folder / f"{name}.log"
+        self.access_log = access_log or self.log
         with open(self.log, "wb") as output:
-            self.process = machine.Process(command, core, output, environment)
+            self.process = machine.Process(command, core, output)
         self.port = port
         try:
             machine.wait_until_listening(port, self.process)
@@ -35,9 +41,14 @@ class Site:
             raise SystemExit(f"{error}; its last words:\n{self.log.read_text(errors='replace')[-2000:]}") from None
 
     def url(self, path):
-        return f"http://127.0.0.1:{self.port}{path}"
+        return f"{self.scheme}://127.0.0.1:{self.port}{path}"
 
-    def stop(self):
+    def logged_requests(self):
+        """The lines of the access log so far that are about the paths that are asked for."""
+        with open(self.access_log, "rb") as log:
+            return sum(b"/small" in line for line in log)
+
+    def close(self):
         self.process.stop()
 
 
@@ -67,13 +78,17 @@ def upstream(folder):
     return Site("upstream", [_nginx(), "-e", f"{folder}/error.log", "-c", str(config)], machine.OTHER_CORE, port, folder)
 
 
-def nginx(folder, backend, log):
+def nginx(folder, backend, log=False, certificate=None):
     """Plain proxying: nginx has no module for tokens in Debian's base package."""
     folder.mkdir()
     port = machine.free_port()
     config = folder / "nginx.conf"
     fields = "$time_iso8601 $request_method $uri $status $remote_addr $body_bytes_sent $request_time $upstream_response_time"
     access = f"log_format fields '{fields}'; access_log {folder}/access.log fields;" if log else "access_log off;"
+    tls = certificate and (
+        f"ssl_certificate {certificate.chain}; ssl_certificate_key {certificate.key}; ssl_protocols TLSv1.3;"
+        f" ssl_conf_command Ciphersuites {CIPHER};"
+    )
     config.write_text(f"""
         daemon off; worker_processes 1; pid {folder}/pid; error_log {folder}/error.log;
         events {{ worker_connections {2 * CONNECTIONS}; }}
@@ -83,7 +98,8 @@ def nginx(folder, backend, log):
             {_scratch(folder)}
             upstream backend {{ server 127.0.0.1:{backend.port}; keepalive 64; keepalive_requests 1000000000; }}
             server {{
-                listen 127.0.0.1:{port} backlog=4096 reuseport;
+                listen 127.0.0.1:{port} backlog=4096 reuseport{" ssl http2" if tls else ""};
+                {tls or ""}
                 location /public/ {{
                     proxy_pass http://backend; proxy_http_version 1.1; proxy_set_header Connection "";
                     proxy_set_header Host $http_host; proxy_set_header X-Forwarded-For $remote_addr;
@@ -91,16 +107,19 @@ def nginx(folder, backend, log):
                 }}
             }}
         }}""")
-    return Site("nginx", [_nginx(), "-e", f"{folder}/error.log", "-c", str(config)], machine.PROXY_CORE, port, folder)
+    command = [_nginx(), "-e", f"{folder}/error.log", "-c", str(config)]
+    scheme, access_log = "https" if tls else "http", folder / "access.log" if log else None
+    return Site("nginx", command, machine.PROXY_CORE, port, folder, scheme, access_log)
 
 
-def haproxy(folder, backend, checked, key, log):
-    """`checked`: its tokens; `key`: the secret of HS256, or the file with the public key."""
+def haproxy(folder, backend, checked=None, key=None, log=False, certificate=None):
+    """`checked`: the tokens that it checks, if any; `key`: the secret of HS256, or the file with the public key."""
     folder.mkdir()
     port = machine.free_port()
     config = folder / "haproxy.cfg"
-    fields = "%T %HM %HP %ST %ci %B %Tt %Tr"
+    fields = "%T %HM %HP %ST %[var(txn.user)] %ci %B %Tt %Tr"
     access = f'log stdout format raw local0 info\n    log-format "{fields}"' if log else "no log"
+    tls = f"ssl crt {certificate.both} alpn h2 ssl-min-ver TLSv1.3 ciphersuites {CIPHER}" if certificate else ""
     config.write_text(f"""
 global
     nbthread 1
@@ -115,33 +134,47 @@ defaults
     http-reuse always
     option forwardfor
 frontend all
-    bind 127.0.0.1:{port} backlog 4096
+    bind 127.0.0.1:{port} backlog 4096 {tls}
     http-request del-header x-user-id
     default_backend servers
-    http-request allow if {{ path_beg /public/ }}
+    {_session_rules(checked, key) if checked else ""}
+backend servers
+    server upstream 127.0.0.1:{backend.port} maxconn {CONNECTIONS}
+""")
+    command = [_haproxy(), "-db", "-f", str(config)]
+    return Site("haproxy", command, machine.PROXY_CORE, port, folder, "https" if tls else "http")
+
+
+def _session_rules(checked, key):
+    return f"""http-request allow if {{ path_beg /public/ }}
     http-request set-var(txn.token) req.cook(sAccessToken)
     http-request deny deny_status 401 unless {{ var(txn.token),jwt_verify({checked.algorithm},{key}) 1 }}
     http-request set-var(txn.now) date()
     http-request set-var(txn.exp) var(txn.token),jwt_payload_query('$.exp','int')
     http-request deny deny_status 401 unless {{ var(txn.exp),sub(txn.now) gt 0 }}
     http-request deny deny_status 401 if {{ var(txn.token),jwt_payload_query('$.sid') -m str -f {checked.handles} }}
-    http-request set-header x-user-id %[var(txn.token),jwt_payload_query('$.sub')]
-backend servers
-    server upstream 127.0.0.1:{backend.port} maxconn {CONNECTIONS}
-""")
-    return Site("haproxy", [_haproxy(), "-db", "-f", str(config)], machine.PROXY_CORE, port, folder)
+    http-request set-var(txn.user) var(txn.token),jwt_payload_query('$.sub')
+    http-request set-header x-user-id %[var(txn.user)]"""
 
 
-def portcullis_config(folder, backend_port, port, algorithm, log):
+def portcullis_config(folder, backend_port, port, algorithm, log, certificate=None):
     folder.mkdir(exist_ok=True)
+    tls = certificate and f"""
+        [server.tls]
+        certificate = "{certificate.chain}"
+        key = "{certificate.key}"
+        minimum_version = "1.3"
+        """
     config = folder / "portcullis.toml"
     config.write_text(f"""
         [server]
         listen = "127.0.0.1:{port}"
         workers = 1
+        {'public_url = "https://127.0.0.1"' if tls else ""}
         [server.limits]
         connections = {CONNECTIONS}
         keep_alive_timeout = "10m"
+        {tls or ""}
         [admin]
         listen = "off"
         [store]
@@ -149,6 +182,8 @@ def portcullis_config(folder, backend_port, port, algorithm, log):
         master_key_file = "portcullis.key"
         [session]
         signing_algorithm = "{algorithm}"
+        [session.cookies]
+        prefix = ""
         [telemetry]
         access_log = {str(log).lower()}
         [[upstream]]
@@ -163,20 +198,27 @@ def portcullis_config(folder, backend_port, port, algorithm, log):
     return config
 
 
-def portcullis(program, folder, backend, algorithm, log):
+def portcullis(program, folder, backend, algorithm, log=False, certificate=None):
     port = machine.free_port()
-    config = portcullis_config(folder, backend.port, port, algorithm, log)
-    return Site("portcullis", [program, "serve", "--config", str(config)], machine.PROXY_CORE, port, folder)
+    config = portcullis_config(folder, backend.port, port, algorithm, log, certificate)
+    command, scheme = [program, "serve", "--config", str(config)], "https" if certificate else "http"
+    return Site("portcullis", command, machine.PROXY_CORE, port, folder, scheme)
 
 
 def versions():
     """Of the peers and of the programs that ask."""
-    return {
-        "haproxy": machine.version_of(_haproxy(), "-v"),
+    said = {
+        "HAProxy": machine.version_of(_haproxy(), "-v"),
         "nginx": machine.version_of(_nginx(), "-v"),
         "wrk": machine.version_of("wrk", "-v"),
         "h2load": machine.version_of("h2load", "--version"),
+        "rustc": machine.version_of("rustc", "--version"),
     }
+    return {name: f"{name} {_number(text)}" for name, text in said.items()}
+
+
+def _number(text):
+    return next((word for part in text.split() for word in part.split("/") if word[:1].isdigit()), text)
 
 
 def check_public(site):
@@ -205,7 +247,7 @@ def ask(site, path, token=None, spoof=None):
     if spoof:
         request.add_header("x-user-id", spoof)
     try:
-        with urllib.request.urlopen(request, timeout=10) as answer:
+        with urllib.request.urlopen(request, timeout=10, context=ANY_CERTIFICATE) as answer:
             return answer.status, answer.headers.get("x-seen-user", ""), len(answer.read())
     except urllib.error.HTTPError as error:
         return error.code, "", 0
@@ -216,18 +258,13 @@ def _expect(site, what, found, wanted):
         raise SystemExit(f"{site.name} does not do the work: {what} gives {found}, not {wanted}")
 
 
-def prepare_portcullis(program, mint, folder, backend, algorithm, count):
+def prepare_portcullis(program, mint, folder, backend, algorithm, count, certificate=None):
     """Makes store, keys, tokens and revocations; the gateway has to be started after this."""
-    port = machine.free_port()
-    site = Site(
-        "portcullis",
-        [program, "serve", "--config", str(portcullis_config(folder, backend.port, port, algorithm, False))],
-        machine.PROXY_CORE, port, folder,
-    )
+    site = portcullis(program, folder, backend, algorithm, certificate=certificate)
     # It listens before it has read its store, and answers after.
     ask(site, "/public/small")
-    key = tokens.public_key_pem(port) if algorithm == "ES256" else None
-    site.stop()
+    key = tokens.public_key_pem(site.port) if algorithm == "ES256" and not certificate else None
+    site.close()
     return tokens.mint(mint, folder / "portcullis.toml", folder / "tokens", algorithm, count), key
 
 
@@ -251,23 +288,13 @@ def settle():
 
 def build_gateway(root, profile="release", environment=None):
     """The path of the gateway's binary."""
-    return _built(root, profile, environment, "--bin", "portcullis")
+    return build(root, ["--bin", "portcullis"], profile, environment)["portcullis"]
 
 
-def build_mint(root):
-    """The path of the program that makes tokens."""
-    return _built(root, "release", None, "--bench", "mint")
-
-
-def _built(root, profile, environment, kind, name):
-    command = [
-        "cargo", "build", "--locked", "--profile", profile, kind, name,
-        "--message-format=json-render-diagnostics",
-    ]
+def build(root, targets, profile="release", environment=None):
+    """The paths of programs by their names, built together."""
+    command = ["cargo", "build", "--locked", "--profile", profile, *targets, "--message-format=json-render-diagnostics"]
     environment = {**os.environ, **(environment or {})}
     built = subprocess.run(command, cwd=root, env=environment, check=True, stdout=subprocess.PIPE, text=True)
-    for line in built.stdout.splitlines():
-        message = json.loads(line)
-        if message.get("executable") and message["target"]["name"] == name:
-            return message["executable"]
-    raise SystemExit(f"cargo built no {name}")
+    messages = map(json.loads, built.stdout.splitlines())
+    return {message["target"]["name"]: message["executable"] for message in messages if message.get("executable")}
