@@ -1,4 +1,4 @@
-//! A million revocations: their memory, a look among them, and a start with them.
+//! Many revocations: their memory, a look among them, and a start with them.
 
 use std::hint::black_box;
 use std::time::Duration;
@@ -7,17 +7,16 @@ use portcullis::clock::Clock;
 use portcullis::revocation::RevocationSet;
 use portcullis::session::SessionHandle;
 
+use crate::report::{self, Report};
 use crate::support::fleet::{Fleet, Settings};
 use crate::support::outsider::Outsider;
 use crate::support::server::Kind;
 
-const MANY: usize = 1_000_000;
-
 /// In this process.
-pub fn measure() {
+pub fn measure(report: &mut Report, many: usize) {
     let clock = Clock::system();
-    let handles: Vec<SessionHandle> = (0..MANY).map(|_| SessionHandle::random()).collect();
-    let others: Vec<SessionHandle> = (0..MANY).map(|_| SessionHandle::random()).collect();
+    let handles: Vec<SessionHandle> = (0..many).map(|_| SessionHandle::random()).collect();
+    let others: Vec<SessionHandle> = (0..many).map(|_| SessionHandle::random()).collect();
     let before = resident_mib("self", "VmRSS:");
     let set = RevocationSet::default();
     let expires = clock.now() + Duration::from_hours(1);
@@ -25,7 +24,10 @@ pub fn measure() {
         set.insert(*handle, expires);
     }
     let after = resident_mib("self", "VmRSS:");
-    println!("| memory of the set | {:.0} MiB |", after - before);
+    report.line(&format!(
+        "| memory of the set | {:.0} MiB |",
+        after - before
+    ));
     for (what, asked) in [("present", &handles), ("absent", &others)] {
         let started = clock.boot();
         let found = asked
@@ -34,15 +36,15 @@ pub fn measure() {
             .count();
         let took = clock.boot().since(started);
         black_box(found);
-        println!(
+        report.line(&format!(
             "| a lookup, {what} | {:.0} ns |",
-            took.as_nanos() as f64 / MANY as f64
-        );
+            took.as_nanos() as f64 / many as f64
+        ));
     }
 }
 
 /// Of a gateway.
-pub fn measure_start(kind: Kind) {
+pub fn measure_start(report: &mut Report, kind: Kind, many: usize) {
     let settings = Settings {
         leases: &["3s"],
         revocation: "",
@@ -56,17 +58,22 @@ pub fn measure_start(kind: Kind) {
     let fill = match kind {
         Kind::Postgres => format!(
             "INSERT INTO revocation (sequence, handle, reason, expires, mark)
-             SELECT n, decode(md5(n::text), 'hex'), 'logout', {expires}, decode('0011223344556677', 'hex') FROM generate_series(1, {MANY}) n"
+             SELECT n, decode(md5(n::text), 'hex'), 'logout', {expires}, decode('0011223344556677', 'hex') FROM generate_series(1, {many}) n"
         ),
         Kind::MariaDb => format!(
             "INSERT INTO revocation (sequence, handle, reason, expires, mark)
-             SELECT seq, UNHEX(MD5(seq)), 'logout', {expires}, UNHEX('0011223344556677') FROM seq_1_to_{MANY}"
+             SELECT seq, UNHEX(MD5(seq)), 'logout', {expires}, UNHEX('0011223344556677') FROM seq_1_to_{many}"
+        ),
+        Kind::Sqlite => format!(
+            "INSERT INTO revocation (sequence, handle, reason, expires, mark)
+             WITH RECURSIVE counted(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM counted WHERE n < {many})
+             SELECT n, randomblob(16), 'logout', {expires}, x'0011223344556677' FROM counted"
         ),
     };
     let mut outsider = Outsider::of(&fleet);
     outsider.run(&fill);
     outsider.run(&format!(
-        "UPDATE revocation_head SET sequence = {MANY} WHERE id = 1"
+        "UPDATE revocation_head SET sequence = {many} WHERE id = 1"
     ));
     let started = fleet.clock.boot();
     replica.start();
@@ -76,11 +83,14 @@ pub fn measure_start(kind: Kind) {
         resident_mib(&process, "VmRSS:"),
         resident_mib(&process, "VmHWM:"),
     );
-    println!(
-        "| start of a gateway, {kind:?} | {:.2} s |",
+    let name = report::name_of(kind);
+    report.line(&format!(
+        "| start of a gateway, {name} | {:.2} s |",
         took.as_secs_f64()
-    );
-    println!("| its memory, {kind:?} | {now:.0} MiB ({peak:.0} at most; {idle:.0} with none) |");
+    ));
+    report.line(&format!(
+        "| its memory, {name} | {now:.0} MiB ({peak:.0} at most; {idle:.0} with none) |"
+    ));
 }
 
 fn resident_mib(process: &str, name: &str) -> f64 {

@@ -1,7 +1,8 @@
 //! Somebody who works on the database by hand, beside the gateways.
 
 use sqlx::{
-    AssertSqlSafe, ConnectOptions, Connection, MySqlConnection, PgConnection, Row, raw_sql,
+    AssertSqlSafe, ConnectOptions, Connection, MySqlConnection, PgConnection, Row,
+    SqliteConnection, raw_sql,
 };
 use tokio::runtime::Handle;
 
@@ -17,6 +18,7 @@ pub struct Outsider<'f> {
 enum Either {
     Postgres(PgConnection),
     MariaDb(MySqlConnection),
+    Sqlite(SqliteConnection),
 }
 
 impl<'f> Outsider<'f> {
@@ -36,6 +38,7 @@ impl<'f> Outsider<'f> {
                     let options: sqlx::mysql::MySqlConnectOptions = url.parse().unwrap();
                     Either::MariaDb(options.connect().await.unwrap())
                 }
+                Kind::Sqlite => Either::Sqlite(SqliteConnection::connect(&url).await.unwrap()),
             }
         });
         Self {
@@ -52,6 +55,9 @@ impl<'f> Outsider<'f> {
                     raw_sql(statements).execute(connection).await.unwrap();
                 }
                 Either::MariaDb(connection) => {
+                    raw_sql(statements).execute(connection).await.unwrap();
+                }
+                Either::Sqlite(connection) => {
                     raw_sql(statements).execute(connection).await.unwrap();
                 }
             }
@@ -71,6 +77,10 @@ impl<'f> Outsider<'f> {
                     let row = raw_sql(query).fetch_one(connection).await.unwrap();
                     row.get(0)
                 }
+                Either::Sqlite(connection) => {
+                    let row = raw_sql(query).fetch_one(connection).await.unwrap();
+                    row.get(0)
+                }
             }
         });
         text.parse().unwrap()
@@ -87,6 +97,9 @@ impl<'f> Outsider<'f> {
                 Either::MariaDb(connection) => {
                     raw_sql(query).fetch_all(connection).await.unwrap().len()
                 }
+                Either::Sqlite(connection) => {
+                    raw_sql(query).fetch_all(connection).await.unwrap().len()
+                }
             }
         })
     }
@@ -99,6 +112,7 @@ impl Drop for Outsider<'_> {
                 match connection {
                     Either::Postgres(connection) => connection.close().await,
                     Either::MariaDb(connection) => connection.close().await,
+                    Either::Sqlite(connection) => connection.close().await,
                 }
             });
         }

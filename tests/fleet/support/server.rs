@@ -20,6 +20,8 @@ use super::process::{eventually, signal};
 pub enum Kind {
     Postgres,
     MariaDb,
+    /// No server at all: a file, for who measures.
+    Sqlite,
 }
 
 /// A server that runs; killed and removed when dropped.
@@ -27,7 +29,8 @@ pub struct Server {
     kind: Kind,
     folder: TempDir,
     address: SocketAddr,
-    child: Child,
+    /// `None` for a file.
+    child: Option<Child>,
 }
 
 impl Server {
@@ -68,6 +71,7 @@ impl Server {
             Kind::MariaDb => {
                 format!("mysql://portcullis:{PASSWORD}@{through}/fleet?ssl-mode=disabled")
             }
+            Kind::Sqlite => format!("sqlite:{}", self.folder.path().join("fleet.db").display()),
         }
     }
 
@@ -76,10 +80,11 @@ impl Server {
         let name = match self.kind {
             // A "fast" shutdown: connections are closed.
             Kind::Postgres => "INT",
-            Kind::MariaDb => "TERM",
+            Kind::MariaDb | Kind::Sqlite => "TERM",
         };
-        signal(self.child.id(), name);
-        self.child.wait().unwrap();
+        let child = self.child.as_mut().unwrap();
+        signal(child.id(), name);
+        child.wait().unwrap();
         self.run_again(runtime);
     }
 
@@ -93,7 +98,8 @@ impl Server {
     fn run_again(&mut self, runtime: &Handle) {
         self.child = run(self.kind, self.folder.path(), self.address);
         eventually("the database server serves again", || {
-            if self.child.try_wait().unwrap().is_some() {
+            let child = self.child.as_mut().unwrap();
+            if child.try_wait().unwrap().is_some() {
                 self.child = run(self.kind, self.folder.path(), self.address);
             }
             let url = self.url(self.address);
@@ -134,7 +140,9 @@ impl Server {
 
     /// The server and what it has forked.
     fn processes(&self) -> Vec<u32> {
-        let id = self.child.id();
+        let Some(id) = self.child.as_ref().map(Child::id) else {
+            return Vec::new();
+        };
         let children =
             fs::read_to_string(format!("/proc/{id}/task/{id}/children")).unwrap_or_default();
         let children = children
@@ -148,7 +156,9 @@ impl Server {
         for process in self.processes() {
             signal(process, "KILL");
         }
-        let _ = self.child.wait();
+        if let Some(child) = &mut self.child {
+            let _ = child.wait();
+        }
     }
 }
 
@@ -188,6 +198,7 @@ fn make(kind: Kind, folder: &Path) {
                 .arg(format!("--datadir={}", data.display()));
             command
         }
+        Kind::Sqlite => return,
     };
     let made = command.stdout(Stdio::null()).output().unwrap();
     assert!(
@@ -197,7 +208,7 @@ fn make(kind: Kind, folder: &Path) {
     );
 }
 
-fn run(kind: Kind, folder: &Path, address: SocketAddr) -> Child {
+fn run(kind: Kind, folder: &Path, address: SocketAddr) -> Option<Child> {
     let data = folder.join("data");
     let port = address.port();
     let mut command = match kind {
@@ -235,18 +246,19 @@ fn run(kind: Kind, folder: &Path, address: SocketAddr) -> Child {
                 .arg(format!("--init-file={}/first.sql", folder.display()));
             command
         }
+        Kind::Sqlite => return None,
     };
     let log = fs::OpenOptions::new()
         .create(true)
         .append(true)
         .open(folder.join("log"))
         .unwrap();
-    command
+    let child = command
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(log)
-        .spawn()
-        .unwrap()
+        .spawn();
+    Some(child.unwrap())
 }
 
 /// The servers refuse to run as root.
@@ -269,7 +281,7 @@ fn unprivileged(user: &str, program: &Path) -> Command {
 }
 
 /// Of the newest PostgreSQL that Debian's packages have installed.
-fn postgres_program(name: &str) -> PathBuf {
+pub fn postgres_program(name: &str) -> PathBuf {
     let versions = fs::read_dir("/usr/lib/postgresql").map(|entries| {
         entries
             .map_while(Result::ok)
@@ -282,7 +294,7 @@ fn postgres_program(name: &str) -> PathBuf {
     }
 }
 
-fn mariadb_program() -> PathBuf {
+pub fn mariadb_program() -> PathBuf {
     let debian = PathBuf::from("/usr/sbin/mariadbd");
     if debian.exists() {
         debian
