@@ -447,8 +447,10 @@ def offers_connect(port):
 def application():
     """Answers every request; keeps /wait waiting; sends back what /echo gets, and 20 MB for /large. Gives its port."""
     listener = socket.create_server(("127.0.0.1", 0), backlog=512)
+    large = b"x" * 20_000_000
 
     def serve(connection):
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         stream = connection.makefile("rb")
         while line := stream.readline():
             path = line.split(b" ")[1]
@@ -466,8 +468,9 @@ def application():
                 stream.readline()
             while chunked and stream.readline() not in (b"\r\n", b""):
                 pass
-            answer = body if path == b"/echo" else b"x" * 20_000_000 if path == b"/large" else b"hello"
-            connection.sendall(b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n" % len(answer) + answer)
+            answer = body if path == b"/echo" else large if path == b"/large" else b"hello"
+            connection.sendall(b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n" % len(answer))
+            connection.sendall(answer)
 
     def accept():
         while True:

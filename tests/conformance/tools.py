@@ -9,6 +9,8 @@ import re
 import subprocess
 import sys
 import tempfile
+import time
+import urllib.request
 
 import http2
 from gateway import Checks, Gateway
@@ -70,6 +72,38 @@ def outlasted(url, *mode):
     return holds
 
 
+def sockets(port):
+    """How many connections the system holds for whoever listens there, of which some bytes may still have to be sent."""
+    with open("/proc/net/tcp", encoding="ascii") as table:
+        rows = [line.split() for line in table.readlines()[1:]]
+    gone = ("06", "0A")  # TIME_WAIT, LISTEN
+    return sum(int(row[1].split(":")[1], 16) == port and row[3] not in gone for row in rows)
+
+
+def cut_off(port, count, limit):
+    """So many clients that hardly read are there, and are gone for the gateway in time; it answers others meanwhile. What
+    slowhttptest itself says is no help: it looks at a connection again only when it can read from it at its own pace, and calls
+    those connected that were reset long ago."""
+
+    def holds():
+        slow = ["-X", "-w", "512", "-y", "1024", "-n", "5", "-z", "16", "-k", "1", "-c", str(count), "-r", str(count), "-l", str(limit)]
+        command = ["slowhttptest", *slow, "-u", f"http://127.0.0.1:{port}/large"]
+        started, most = time.monotonic(), 0
+        with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+            try:
+                while (left := sockets(port)) or most < count:
+                    most = max(most, left)
+                    assert process.poll() is None, f"{left} connections are left of {most}"
+                    with urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=3) as answer:
+                        assert answer.status == 200, f"another client is answered with {answer.status}"
+                    time.sleep(0.1)
+                assert time.monotonic() - started < limit, "it took too long"
+            finally:
+                process.kill()
+
+    return holds
+
+
 def main():
     checks, quick = Checks("tools"), "--quick" in sys.argv[1:]
     app = http2.application()
@@ -96,8 +130,7 @@ def main():
                 plain = f"http://127.0.0.1:{gateway.plain}"
                 checks.check("slow -H", "200 slow heads", outlasted(plain + "/", "-H", "-i", "1"))
                 checks.check("slow -B", "200 slow bodies", outlasted(plain + "/echo", "-B", "-i", "4", "-s", "8192"))
-                checks.check("slow -X", "200 slow readers", outlasted(
-                    plain + "/large", "-X", "-w", "512", "-y", "1024", "-n", "5", "-z", "16", "-k", "1"))
+                checks.check("slow -X", "200 slow readers", cut_off(gateway.plain, 200, 30))
     return checks.end()
 
 
