@@ -103,7 +103,7 @@ fn a_connection_at_rest_is_kept_for_as_long_as_configured() {
 }
 
 #[test]
-fn connections_beyond_the_limit_are_closed_and_a_place_comes_free() {
+fn connections_beyond_the_limit_are_answered_and_a_place_comes_free() {
     let upstream = Upstream::application();
     let home = Home::new("");
     let more = format!(
@@ -116,12 +116,17 @@ fn connections_beyond_the_limit_are_closed_and_a_place_comes_free() {
     let mut refused = 0;
     for _ in 0..40 {
         let mut conn = gateway.connect();
-        match conn.try_request("GET", "/public/", "") {
-            Some(answer) => {
-                assert_eq!(answer.status, 200);
-                open.push(conn);
+        let answer = conn.get("/public/", "");
+        match answer.status {
+            200 => open.push(conn),
+            status => {
+                assert_eq!(status, 503);
+                assert_eq!(answer.header("retry-after"), Some("1"));
+                assert_eq!(answer.header("connection"), Some("close"));
+                assert_eq!(answer.text(), "{\"message\":\"too many connections\"}");
+                assert_eq!(conn.rest(), b"");
+                refused += 1;
             }
-            None => refused += 1,
         }
     }
     assert!((2..=4).contains(&open.len()), "{}", open.len());
@@ -134,8 +139,41 @@ fn connections_beyond_the_limit_are_closed_and_a_place_comes_free() {
     open.clear();
     eventually("a place comes free", || {
         let mut conn = gateway.connect();
-        conn.try_request("GET", "/public/", "").is_some()
+        conn.get("/public/", "").status == 200
     });
+}
+
+/// Who says nothing and does not close is told, and is closed; and only so many are at a time.
+#[test]
+fn few_are_told_that_there_is_no_place() {
+    let upstream = Upstream::application();
+    let (_home, gateway) = gateway(&upstream, "connections_per_address = 1");
+    let mut first = gateway.connect();
+    assert_eq!(first.get("/public/", "").status, 200);
+    let mut waiting: Vec<Conn> = (0..300).map(|_| gateway.connect()).collect();
+    let told = waiting
+        .iter_mut()
+        .filter_map(Conn::try_answer)
+        .filter(|answer| answer.status == 503)
+        .count();
+    assert!((64..=200).contains(&told), "{told}");
+    assert_eq!(first.get("/public/", "").status, 200);
+    drop((first, waiting));
+    eventually("a place comes free", || {
+        gateway.connect().get("/public/", "").status == 200
+    });
+    // What a client sends meanwhile does not cost it the answer.
+    let _first = {
+        let mut conn = gateway.connect();
+        assert_eq!(conn.get("/public/", "").status, 200);
+        conn
+    };
+    let mut conn = gateway.connect();
+    conn.send(format!(
+        "POST /hook HTTP/1.1\r\nhost: g.test\r\ncontent-length: 20000\r\n\r\n{}",
+        "x".repeat(20_000)
+    ));
+    assert_eq!(conn.answer().status, 503);
 }
 
 #[test]

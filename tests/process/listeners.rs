@@ -268,9 +268,9 @@ fn an_address_opens_so_many_connections_over_all_workers() {
     let open = |client: &str| -> Option<Conn> {
         let mut conn = gateway.connect();
         conn.send(format!("PROXY TCP4 {client} 127.0.0.1 4096 80\r\n"));
-        let answer = conn.try_request("GET", "/public/", "")?;
-        assert_eq!(answer.status, 200);
-        Some(conn)
+        let answer = conn.get("/public/", "");
+        assert!([200, 503].contains(&answer.status), "{answer:?}");
+        (answer.status == 200).then_some(conn)
     };
     let mut first: Vec<Conn> = (0..3).map(|_| open("203.0.113.7").unwrap()).collect();
     for _ in 0..8 {

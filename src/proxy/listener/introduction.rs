@@ -75,7 +75,8 @@ pub(super) enum NotIntroduced {
     #[error(
         "as many connections are open from its address as server.limits.connections_per_address allows"
     )]
-    TooManyFromAddress,
+    /// With the socket, if HTTP is what its client expects.
+    TooManyFromAddress(Option<Box<Socket>>),
     #[error("no PROXY header came in time")]
     LateHeader,
     #[error("a balancer's connection does not begin with a PROXY header")]
@@ -96,7 +97,7 @@ impl NotIntroduced {
     /// As the metrics tell it.
     pub(super) fn reason(&self) -> &'static str {
         match self {
-            Self::TooManyFromAddress => "address",
+            Self::TooManyFromAddress(_) => "address",
             Self::TooManyHandshakes => "handshakes",
             Self::LateHeader | Self::LateHandshake | Self::Silent => "late",
             Self::NoHeader => "proxy_header",
@@ -119,18 +120,34 @@ pub(super) struct Patience<'a> {
 }
 
 impl Patience<'_> {
-    fn enter(&self, client: ClientAddr) -> Result<Option<AddressPlace>, NotIntroduced> {
-        let enter = |all: &ConnectionsByAddress| {
-            all.enter(client.0).ok_or(NotIntroduced::TooManyFromAddress)
+    /// The place of a client's connection, if they are counted. Gives the socket back.
+    fn enter(
+        &self,
+        client: ClientAddr,
+        socket: Socket,
+        speaks_tls: bool,
+    ) -> Result<(Option<AddressPlace>, Socket), NotIntroduced> {
+        let Some(all) = self.by_address else {
+            return Ok((None, socket));
         };
-        self.by_address.map(enter).transpose()
+        match all.enter(client.0) {
+            Some(place) => Ok((Some(place), socket)),
+            None => {
+                let told = (!speaks_tls).then(|| Box::new(socket));
+                Err(NotIntroduced::TooManyFromAddress(told))
+            }
+        }
     }
 }
 
 impl Entrance {
     /// Whether HTTP/1.1 begins with the first byte, so that there is nothing to wait for.
     pub(super) fn is_bare(&self, peer: Peer) -> bool {
-        !matches!(self.security, Security::Tls(_)) && !self.http2 && !self.balancers.include(peer)
+        !self.speaks_tls() && !self.http2 && !self.balancers.include(peer)
+    }
+
+    pub(super) fn speaks_tls(&self) -> bool {
+        matches!(self.security, Security::Tls(_))
     }
 
     /// A connection that is bare.
@@ -141,8 +158,9 @@ impl Entrance {
         patience: &Patience<'_>,
     ) -> Result<Introduced, NotIntroduced> {
         let client = address_of(peer);
+        let (place, socket) = patience.enter(client, socket, false)?;
         Ok(Introduced {
-            place: patience.enter(client)?,
+            place,
             stream: ClientStream::Plain(socket),
             info: self.info(client),
             http2: false,
@@ -163,7 +181,7 @@ impl Entrance {
                 client = ClientAddr(address.ip());
             }
         }
-        let place = patience.enter(client)?;
+        let (place, mut socket) = patience.enter(client, socket, self.speaks_tls())?;
         let info = self.info(client);
         if let Security::Tls(certificates) = &self.security {
             let handshake_place = HandshakePlace::take(patience.under_way, patience.handshakes)

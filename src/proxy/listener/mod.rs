@@ -9,7 +9,7 @@
 //! | `http1` | HTTP/1.1 on it, in bursts with rests between them |
 //! | `http2`, `frames`, `activity` | HTTP/2 on it, what is bounded there, and when it is at rest |
 //! | `slow_reader`, `stalled` | what becomes of clients that do not read: the whole connection, one stream of it |
-//! | `places` | how many connections are open |
+//! | `places`, `turned_away` | how many connections are open; what is said to those beyond |
 
 mod activity;
 mod connection;
@@ -23,6 +23,7 @@ mod slow_reader;
 mod socket;
 mod stalled;
 mod stream;
+mod turned_away;
 
 use std::cell::{Cell, RefCell};
 use std::io;
@@ -44,10 +45,11 @@ use super::Proxy;
 use crate::causes::Causes;
 use http1::serve_http1;
 use http2::serve_http2;
-use introduction::{Introduced, Patience};
+use introduction::{Introduced, NotIntroduced, Patience};
 use places::Place;
 use socket::{Listener, Peer};
 use stream::Socket;
+use turned_away::TurnedAway;
 
 /// Settings of this module.
 #[derive(Clone, Debug)]
@@ -125,6 +127,7 @@ pub async fn serve(
         connections: TaskTracker::new(),
         open: Rc::default(),
         handshakes: Cell::new(0),
+        turned_away: TurnedAway::default(),
     });
     for PublicSocket { bound, entrance } in sockets {
         let (listener, entrance) = (bound.start()?, Rc::new(entrance));
@@ -150,6 +153,7 @@ struct Worker {
     open: Rc<Cell<usize>>,
     /// TLS handshakes that are under way.
     handshakes: Cell<usize>,
+    turned_away: TurnedAway,
 }
 
 impl Worker {
@@ -190,6 +194,9 @@ impl Worker {
         if self.open.get() >= served.settings.connections {
             served.proxy.metrics.connection_refused("connections");
             debug!("refused a connection: as many are open as server.limits.connections allows");
+            if !entrance.speaks_tls() {
+                self.turn_away(socket);
+            }
             return;
         }
         let place = Place::take(served.proxy.worker.clone(), &self.open);
@@ -232,6 +239,9 @@ impl Worker {
                     error = %Causes(&error),
                     "a connection came to nothing"
                 );
+                if let NotIntroduced::TooManyFromAddress(Some(socket)) = error {
+                    self.turn_away(*socket);
+                }
                 return;
             }
         };
@@ -241,6 +251,12 @@ impl Worker {
             true => Box::pin(serve_http2(current, stream, info, &settings, &self.stop)).await,
         }
         drop(place);
+    }
+
+    fn turn_away(&self, socket: Socket) {
+        if let Some(telling) = self.turned_away.tell(socket) {
+            self.connections.spawn_local(telling);
+        }
     }
 
     /// The end, and time for handshakes that are under way.
