@@ -13,6 +13,7 @@ use super::reader::Section;
 use super::tls::Tls;
 use super::upstream::read_short_upstream;
 use super::values::{self, PublicUrl};
+use crate::route::EncodedSlash;
 use crate::upstream::UpstreamSettings;
 
 /// The public side.
@@ -28,6 +29,7 @@ pub struct Server {
     pub workers: usize,
     /// Whose word on their clients counts.
     pub trusted_proxies: TrustedProxies,
+    pub encoded_slash: EncodedSlash,
     pub limits: Limits,
 }
 
@@ -62,6 +64,13 @@ impl Server {
                     ],
                 ),
             },
+            encoded_slash: section.one_of(
+                "encoded_slash",
+                &[
+                    ("reject", EncodedSlash::Reject),
+                    ("keep", EncodedSlash::Keep),
+                ],
+            ),
             limits: section.section("limits", Limits::read),
         };
         (server, read_short_upstream(section, base))
@@ -105,7 +114,7 @@ pub struct Rates {
 /// What one client, or all of them, can take of the gateway.
 #[derive(Clone, Debug)]
 pub struct Limits {
-    /// Open connections of clients; more are not accepted until one closes.
+    /// Open connections of clients; more are turned away until one closes.
     pub connections: usize,
     /// Bytes of a request's head.
     pub header_bytes: usize,

@@ -246,6 +246,7 @@ pub fn proxy(config: &Config) -> ProxySettings {
             .and_then(|tls| tls.hsts)
             .map(|age| header(&format!("max-age={}", age.as_secs()))),
         header_count: config.server.limits.header_count,
+        encoded_slash: config.server.encoded_slash,
         trusted_proxies: trusted_proxies(&config.server.trusted_proxies),
         origins: Origins {
             own: public_url.map_or(OwnOrigin::Host, |url| {

@@ -95,7 +95,7 @@ use crate::clock::Clock;
 use crate::issuer::Issuer;
 use crate::refresher::Refresher;
 use crate::revocation::Revocations;
-use crate::route::{CanonicalPath, RouteTable};
+use crate::route::{CanonicalPath, EncodedSlash, RouteTable};
 use crate::store::{RevocationReason, TokenUse};
 use crate::telemetry::{Metrics, Outcome, RequestLine, RouteId, WorkerMetrics};
 use crate::upstream::Upstream;
@@ -134,6 +134,7 @@ pub struct ProxySettings {
     pub hsts: Option<HeaderValue>,
     /// A request can have so many header lines, in HTTP/2 too.
     pub header_count: usize,
+    pub encoded_slash: EncodedSlash,
     /// Whose pages may act with a browser's cookies.
     pub origins: Origins,
     /// Clients may keep their tokens themselves.
@@ -293,8 +294,11 @@ impl Proxy {
         let mut received = receive(
             request,
             connection,
-            self.settings.header_count,
-            &self.settings.trusted_proxies,
+            receive::Terms {
+                header_count: self.settings.header_count,
+                encoded_slash: self.settings.encoded_slash,
+                trusted: &self.settings.trusted_proxies,
+            },
         )?;
         seen.client = Some(received.client);
         received.bearer = self.bearer(received.headers());

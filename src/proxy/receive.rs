@@ -13,7 +13,7 @@ use super::listener::ConnectionInfo;
 use super::rejection::{Malformed, Rejection};
 use super::trust::{TrustedProxies, Via};
 use super::{forward_auth, http2, trust};
-use crate::route::CanonicalPath;
+use crate::route::{CanonicalPath, EncodedSlash};
 use crate::session::Device;
 
 /// Where a connection comes from.
@@ -82,15 +82,22 @@ impl Received {
     }
 }
 
+/// What the operator has said of requests before anything is known of them.
+#[derive(Clone, Copy, Debug)]
+pub struct Terms<'a> {
+    pub header_count: usize,
+    pub encoded_slash: EncodedSlash,
+    pub trusted: &'a TrustedProxies,
+}
+
 pub fn receive(
     request: Request<Incoming>,
     connection: Rc<ConnectionInfo>,
-    header_count: usize,
-    trusted: &TrustedProxies,
+    terms: Terms<'_>,
 ) -> Result<Received, Rejection> {
     let mut request = request;
     if request.version() == Version::HTTP_2 {
-        http2::settle(&mut request, header_count)?;
+        http2::settle(&mut request, terms.header_count)?;
     }
     check_method(request.method())?;
     check_cookies(request.headers())?;
@@ -98,11 +105,11 @@ pub fn receive(
     if !connection.is_for(&host) {
         return Err(Rejection::Misdirected);
     }
-    let path = CanonicalPath::parse_uri(request.uri())?;
+    let path = CanonicalPath::parse_uri(request.uri(), terms.encoded_slash)?;
     let told = connection
         .asker()
         .and_then(|_| forward_auth::client_of(request.headers()));
-    let via = trusted.told(connection.client.0, request.headers());
+    let via = terms.trusted.told(connection.client.0, request.headers());
     let client = via.as_ref().map(|via| ClientAddr(via.client));
     Ok(Received {
         client: told.or(client).unwrap_or(connection.client),

@@ -27,7 +27,7 @@ mod table;
 
 pub use conflict::{ConflictKind, RouteConflict};
 pub use methods::{InvalidMethods, MethodSet};
-pub use path::{AmbiguousPath, CanonicalPath};
+pub use path::{AmbiguousPath, CanonicalPath, EncodedSlash};
 pub use pattern::{InvalidPattern, PathPattern};
 pub use rule::{Rule, RuleName};
 pub use table::RouteTable;

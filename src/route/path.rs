@@ -5,13 +5,23 @@
 //! is passed on as it came.
 //!
 //! Dot segments, encoded slashes and the like are refused instead of resolved: whatever we made of them, some upstream makes
-//! something else of them.
+//! something else of them. Who has an application that wants encoded slashes as part of a name can have them kept: then they
+//! are matched and sent as what they are, three characters of a segment, and dot segments between them are refused all the same.
 
 use std::fmt;
 
 use http::Uri;
 use http::uri::PathAndQuery;
 use thiserror::Error;
+
+/// What becomes of a `%2F` in a path. Some applications take it for a slash, some for a character of a name.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum EncodedSlash {
+    #[default]
+    Reject,
+    /// A character of its segment, for patterns and for the upstream.
+    Keep,
+}
 
 /// A path with its query that no two parsers read differently.
 ///
@@ -27,18 +37,19 @@ impl CanonicalPath {
     /// Segments of a path, runs of slashes counted as one.
     pub const MAX_SEGMENTS: usize = 256;
 
-    /// From the target of a request in origin form: a path, perhaps with a query.
+    /// From the target of a request in origin form: a path, perhaps with a query. Without encoded slashes.
     pub fn parse(path_and_query: &str) -> Result<Self, AmbiguousPath> {
-        let text = rewritten(path_and_query)?.unwrap_or_else(|| path_and_query.into());
+        let text = rewritten(path_and_query, EncodedSlash::Reject)?;
+        let text = text.unwrap_or_else(|| path_and_query.into());
         Self::from_canonical_text(text)
     }
 
     /// From the target of a request; shares the bytes of `uri` if they are canonical already.
     ///
     /// Scheme and authority of an absolute target are not looked at. A fragment is cut off by [`Uri`] itself.
-    pub fn parse_uri(uri: &Uri) -> Result<Self, AmbiguousPath> {
+    pub fn parse_uri(uri: &Uri, slash: EncodedSlash) -> Result<Self, AmbiguousPath> {
         let given = uri.path_and_query().ok_or(AmbiguousPath::NotAbsolute)?;
-        match rewritten(given.as_str())? {
+        match rewritten(given.as_str(), slash)? {
             None => Ok(Self(given.clone())),
             Some(text) => Self::from_canonical_text(text),
         }
@@ -140,7 +151,7 @@ impl AmbiguousPath {
 }
 
 /// The canonical form of `path_and_query` where it differs from it.
-fn rewritten(path_and_query: &str) -> Result<Option<Vec<u8>>, AmbiguousPath> {
+fn rewritten(path_and_query: &str, slash: EncodedSlash) -> Result<Option<Vec<u8>>, AmbiguousPath> {
     let (path, query) = match path_and_query.split_once('?') {
         Some((path, query)) => (path, Some(query)),
         None => (path_and_query, None),
@@ -151,7 +162,7 @@ fn rewritten(path_and_query: &str) -> Result<Option<Vec<u8>>, AmbiguousPath> {
     if let Some(query) = query {
         check_query(query)?;
     }
-    let Some(mut text) = rewritten_path(path.as_bytes())? else {
+    let Some(mut text) = rewritten_path(path.as_bytes(), slash)? else {
         return Ok(None);
     };
     text.extend_from_slice(&path_and_query.as_bytes()[path.len()..]);
@@ -183,15 +194,20 @@ fn check_raw(byte: u8) -> Result<(), AmbiguousPath> {
 }
 
 /// One pass; allocates from the first change on.
-fn rewritten_path(path: &[u8]) -> Result<Option<Vec<u8>>, AmbiguousPath> {
+fn rewritten_path(path: &[u8], slash: EncodedSlash) -> Result<Option<Vec<u8>>, AmbiguousPath> {
     let mut rewriter = Rewriter::new(path);
     let mut segments = 0;
-    // Of the segment so far: how many dots it is, if it is nothing else. Outside of any segment before the first slash.
+    // Where the next segment begins; an encoded slash begins none.
+    let mut start = usize::MAX;
+    // Since the last slash, encoded or not: how many dots it is, if it is nothing else. Before the first slash there is no segment.
     let mut dots = None;
     while let Some(&byte) = path.get(rewriter.at) {
         match byte {
             _ if segments == 0 && byte != b'/' => return Err(AmbiguousPath::NotAbsolute),
-            b'/' if dots == Some(0) => rewriter.replace(1, b""),
+            b'/' if rewriter.at == start => {
+                rewriter.replace(1, b"");
+                start = rewriter.at;
+            }
             b'/' => {
                 refuse_dot_segment(dots)?;
                 segments += 1;
@@ -200,9 +216,16 @@ fn rewritten_path(path: &[u8]) -> Result<Option<Vec<u8>>, AmbiguousPath> {
                 }
                 dots = Some(0);
                 rewriter.keep(1);
+                start = rewriter.at;
             }
             b'%' => match rewriter.escape()? {
                 b'.' => dots = dots.map(|dots| dots + 1),
+                // Some server takes it for a slash.
+                b'/' if slash == EncodedSlash::Keep => {
+                    refuse_dot_segment(dots)?;
+                    dots = Some(0);
+                }
+                b'/' => return Err(AmbiguousPath::EncodedSlash),
                 // Many servers take `..;x` for `..` with a parameter.
                 b';' => {
                     refuse_dot_segment(dots)?;
@@ -278,7 +301,6 @@ impl<'a> Rewriter<'a> {
     fn escape(&mut self) -> Result<u8, AmbiguousPath> {
         let byte = self.escaped_byte(self.at)?;
         match byte {
-            b'/' => return Err(AmbiguousPath::EncodedSlash),
             b'\\' => return Err(AmbiguousPath::Backslash),
             0x00..=0x1f | 0x7f => return Err(AmbiguousPath::ControlCharacter),
             _ if is_unreserved(byte) => self.replace(3, &[byte]),

@@ -227,6 +227,46 @@ fn a_prefix_is_taken_away_and_nothing_else() {
     );
 }
 
+/// T021: as part of a name it is matched as one, and sent as it was matched.
+#[test]
+fn encoded_slashes_are_kept_where_that_is_wanted() {
+    let upstream = echo();
+    let rules = format!(
+        "{}{RULES}[[route]]\npath = \"/name/*/end\"\nauth = \"none\"\n",
+        app(upstream.address, "")
+    );
+    let (rejecting, keeping) = (Home::new(&rules), Home::new(""));
+    keeping.configure("");
+    let text = std::fs::read_to_string(keeping.config()).unwrap();
+    let text = text.replacen("[server]\n", "[server]\nencoded_slash = \"keep\"\n", 1);
+    std::fs::write(keeping.config(), text + &rules).unwrap();
+    let (rejects, keeps) = (rejecting.start(), keeping.start());
+    for (target, told) in [
+        ("/public/a%2Fb", Ok("/public/a%2Fb")),
+        ("/public/a%2fb?c=%2f", Ok("/public/a%2Fb?c=%2f")),
+        ("/public/%2Fb", Ok("/public/%2Fb")),
+        ("/name/a%2Fb/end", Ok("/name/a%2Fb/end")),
+        ("/name/a/b/end", Err(401)),
+        ("/public%2Fa", Err(401)),
+        ("/name%2Fa/end", Err(401)),
+        ("/public/..%2Fapp/a", Err(400)),
+        ("/public/a%2F../app", Err(400)),
+        ("/public/a%2F%2e%2e%2Fapp", Err(400)),
+    ] {
+        let answer = keeps.get(target, "");
+        match told {
+            Ok(path) => assert_eq!(
+                answer.text(),
+                format!("GET {path} HTTP/1.1 g.test"),
+                "{target}"
+            ),
+            Err(status) => assert_eq!(answer.status, status, "{target}"),
+        }
+        let is_plain = !target.contains("%2");
+        assert_eq!(rejects.status(target, "") == 400, !is_plain, "{target}");
+    }
+}
+
 #[test]
 fn a_route_has_its_own_patience() {
     let upstream = Upstream::scripted(|peer, head| {

@@ -2,7 +2,7 @@ use http::Uri;
 use percent_encoding::percent_decode_str;
 use proptest::prelude::{Strategy, prop, prop_assert, prop_assert_eq, prop_assume, proptest};
 
-use super::{AmbiguousPath, CanonicalPath};
+use super::{AmbiguousPath, CanonicalPath, EncodedSlash};
 
 fn canonical(text: &str) -> String {
     CanonicalPath::parse(text)
@@ -170,7 +170,7 @@ fn limits() {
 fn a_canonical_target_is_not_copied() {
     let bytes = |uri: &Uri| uri.path_and_query().unwrap().as_str().as_ptr();
     let uri = Uri::from_static("/a%20b/%C3%A9?c");
-    let path = CanonicalPath::parse_uri(&uri).unwrap();
+    let path = CanonicalPath::parse_uri(&uri, EncodedSlash::Reject).unwrap();
     assert_eq!(path.as_str().as_ptr(), bytes(&uri));
     let sent = path.to_path_and_query();
     assert_eq!(sent.as_str().as_ptr(), bytes(&uri));
@@ -189,7 +189,7 @@ fn the_forms_of_a_target() {
         ("*", Err(AmbiguousPath::NotAbsolute)),
         ("http://g.test?a", Err(AmbiguousPath::NotAbsolute)),
     ] {
-        let path = CanonicalPath::parse_uri(&target.parse().unwrap());
+        let path = CanonicalPath::parse_uri(&target.parse().unwrap(), EncodedSlash::Reject);
         assert_eq!(
             path.as_ref().map(CanonicalPath::as_str),
             expected.as_ref().copied(),
@@ -296,6 +296,43 @@ fn merged(mut path: String) -> String {
     path
 }
 
+#[test]
+fn an_encoded_slash_that_is_kept_belongs_to_its_segment() {
+    use AmbiguousPath::{Backslash, DotSegment};
+    let keep = |text: &str| CanonicalPath::parse_uri(&text.parse().unwrap(), EncodedSlash::Keep);
+    for (target, path, segments) in [
+        ("/api/a%2fb/c", "/api/a%2Fb/c", &["api", "a%2Fb", "c"][..]),
+        ("/public%2fa", "/public%2Fa", &["public%2Fa"]),
+        ("/a%2F/b", "/a%2F/b", &["a%2F", "b"]),
+        ("/a/%2Fb", "/a/%2Fb", &["a", "%2Fb"]),
+        ("/%2F/", "/%2F/", &["%2F", ""]),
+        ("/%2f%2f//b", "/%2F%2F/b", &["%2F%2F", "b"]),
+        ("/a%252Fb", "/a%252Fb", &["a%252Fb"]),
+        ("/a%2F...", "/a%2F...", &["a%2F..."]),
+    ] {
+        let found = keep(target).unwrap();
+        assert_eq!(found.path(), path, "{target}");
+        assert!(found.segments().eq(segments.iter().copied()), "{target}");
+        assert_eq!(keep(found.as_str()), Ok(found), "{target}");
+    }
+    for (target, reason) in [
+        ("/public/..%2fapp/a", DotSegment),
+        ("/public%2f..%2fapp", DotSegment),
+        ("/public%2f..", DotSegment),
+        ("/public%2F%2e%2E/app", DotSegment),
+        ("/public%2f.%2fapp", DotSegment),
+        ("/public%2f..;x/app", DotSegment),
+        ("/public%2f..%3bx%2fapp", DotSegment),
+        ("/%2f../app", DotSegment),
+        ("/a%2fb%5c..", Backslash),
+    ] {
+        assert_eq!(keep(target), Err(reason), "{target}");
+    }
+    let below = keep("/static/%2fb").unwrap().strip_prefix("/static");
+    assert_eq!(below.unwrap().path(), "/%2Fb");
+    assert_eq!(keep("/static%2fb").unwrap().strip_prefix("/static"), None);
+}
+
 proptest! {
     #[test]
     fn what_is_taken_reads_in_one_way_only(text in target()) {
@@ -332,8 +369,20 @@ proptest! {
     fn a_uri_gives_what_its_text_gives(text in target()) {
         prop_assume!(!text.contains('#'));
         if let Ok(uri) = text.parse::<Uri>() {
-            prop_assert_eq!(CanonicalPath::parse_uri(&uri), CanonicalPath::parse(&text));
+            prop_assert_eq!(CanonicalPath::parse_uri(&uri, EncodedSlash::Reject), CanonicalPath::parse(&text));
         }
+    }
+
+    /// Whoever takes an encoded slash for a slash reads a path without dot segments too.
+    #[test]
+    fn kept_slashes_hide_nothing(text in target()) {
+        prop_assume!(!text.contains('#'));
+        let Ok(uri) = text.parse::<Uri>() else { return Ok(()) };
+        let Ok(path) = CanonicalPath::parse_uri(&uri, EncodedSlash::Keep) else { return Ok(()) };
+        let again = path.as_str().parse::<Uri>().unwrap();
+        prop_assert_eq!(CanonicalPath::parse_uri(&again, EncodedSlash::Keep), Ok(path.clone()));
+        let as_slashes = path.as_str().replacen("%2F", "/", path.path().matches("%2F").count());
+        prop_assert!(CanonicalPath::parse(&as_slashes).is_ok(), "{}", as_slashes);
     }
 
     #[test]
