@@ -222,6 +222,32 @@ impl Section<'_> {
         }
     }
 
+    /// A list of integers, where absence means something of its own.
+    pub fn optional_integers(
+        &mut self,
+        key: &'static str,
+        (least, most): (i64, i64),
+    ) -> Option<Vec<usize>> {
+        self.survey(key, None);
+        let number = |item: &Node| {
+            let number = item.as_integer().filter(|n| (least..=most).contains(n));
+            number.and_then(|number| usize::try_from(number).ok())
+        };
+        let node = self.node(key)?;
+        let numbers = match &node.value {
+            Value::List(items) => items.iter().map(number).collect(),
+            Value::Untyped(text) => {
+                let items = untyped_list(text, &node.origin);
+                items.iter().map(number).collect()
+            }
+            _ => None,
+        };
+        if numbers.is_none() {
+            self.refuse(key, &format!("a list of integers from {least} to {most}"));
+        }
+        numbers
+    }
+
     pub fn bool(&mut self, key: &'static str, default: bool) -> bool {
         self.survey(key, Some(default.to_string()));
         self.given_bool(key).unwrap_or(default)

@@ -30,6 +30,7 @@ fn with_defaults(name: Arc<str>, servers: Vec<ServerUrl>) -> UpstreamSettings {
     UpstreamSettings {
         name,
         servers,
+        weights: Vec::new(),
         http: HttpVersion::Http1,
         tls: TlsSettings::default(),
         timeouts: Timeouts {
@@ -83,8 +84,13 @@ fn read_upstream(
             ("auto", HttpVersion::Auto),
         ],
     );
+    let weights = section.optional_integers("weights", WEIGHTS);
+    if weights.as_ref().is_some_and(|all| all.len() != count) {
+        section.refuse("weights", "as many numbers as servers, in their order");
+    }
     let upstream = UpstreamSettings {
         http,
+        weights: weights.unwrap_or_default().into_iter().map(small).collect(),
         tls: read_tls(section, &servers, base),
         timeouts: Timeouts {
             connect: section.duration("connect_timeout", CONNECT_TIMEOUT, CONNECT_LIMITS),
@@ -275,6 +281,8 @@ fn place(server: &ServerUrl) -> String {
     format!("{host} {port}")
 }
 
+/// Of one server, compared with the others.
+const WEIGHTS: (i64, i64) = (1, 1000);
 /// A connection stands in milliseconds or, as a rule, not at all.
 const CONNECT_TIMEOUT: &str = "5s";
 pub(super) const CONNECT_LIMITS: (&str, &str) = ("1ms", "5m");

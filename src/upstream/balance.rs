@@ -1,35 +1,63 @@
-//! Which server gets a request: the less loaded of two that chance picks.
+//! Which server gets a request: the less loaded of two that chance picks, each by its weight.
 //!
 //! The least loaded of all would get everything at once from workers that do not see each other; chance alone would not
 //! notice a server that is slow. Two picks have most of the good of both (M. Mitzenmacher, "The power of two choices in
 //! randomized load balancing", 2001).
 
-/// The chosen one of `count` servers, or `None` if none is eligible. `random` is all the chance there is.
+/// A server that may be chosen.
+#[derive(Clone, Copy, Debug)]
+pub struct Candidate {
+    /// Requests under way.
+    pub load: usize,
+    /// Its share, compared with the others'; at least 1.
+    pub weight: u32,
+}
+
+/// The chosen one of `count` servers, or `None` if none may be. `random` is all the chance there is.
 pub fn choose(
     count: usize,
-    is_eligible: impl Fn(usize) -> bool,
-    load: impl Fn(usize) -> usize,
+    candidate: impl Fn(usize) -> Option<Candidate>,
     random: u64,
 ) -> Option<usize> {
-    let eligible = || (0..count).filter(|server| is_eligible(*server));
-    let among = eligible().count();
-    let first = eligible().nth(below(random >> 32, among)?)?;
-    let Some(second) = below(random & 0xffff_ffff, among - 1) else {
+    let candidates = || (0..count).filter_map(|server| Some((server, candidate(server)?)));
+    let shares: u64 = candidates().map(|(_, one)| u64::from(one.weight)).sum();
+    let (first, one) = nth_share(candidates(), below(random >> 32, shares)?)?;
+    let rest = shares.saturating_sub(u64::from(one.weight));
+    let Some(share) = below(random & 0xffff_ffff, rest) else {
         return Some(first);
     };
-    // Of the others.
-    let second = eligible().filter(|server| *server != first).nth(second)?;
-    Some(if load(second) < load(first) {
-        second
-    } else {
-        first
+    let others = candidates().filter(|(server, _)| *server != first);
+    let (second, other) = nth_share(others, share)?;
+    Some(match other.is_less_loaded_than(one) {
+        true => second,
+        false => first,
     })
 }
 
-/// From 32 random bits an index below `bound`; none if there is none.
-fn below(bits: u64, bound: usize) -> Option<usize> {
-    let scaled = bits.checked_mul(u64::try_from(bound).ok()?)? >> 32;
-    (bound > 0).then(|| usize::try_from(scaled).ok()).flatten()
+impl Candidate {
+    fn is_less_loaded_than(self, other: Self) -> bool {
+        let scaled = |load: usize, weight: u32| load as u128 * u128::from(weight);
+        scaled(self.load, other.weight) < scaled(other.load, self.weight)
+    }
+}
+
+/// Whose share it is if the shares of all stand in a row.
+fn nth_share(
+    mut candidates: impl Iterator<Item = (usize, Candidate)>,
+    mut share: u64,
+) -> Option<(usize, Candidate)> {
+    candidates.find(|(_, candidate)| {
+        let weight = u64::from(candidate.weight);
+        let is_here = share < weight;
+        share = share.saturating_sub(weight);
+        is_here
+    })
+}
+
+/// From 32 random bits a number below `bound`; none if there is none.
+fn below(bits: u64, bound: u64) -> Option<u64> {
+    let scaled = bits.checked_mul(bound)? >> 32;
+    (bound > 0).then_some(scaled)
 }
 
 /// Chance that is good enough to spread load, and nothing else (xorshift64*, G. Marsaglia and S. Vigna).
@@ -56,7 +84,7 @@ mod tests {
     use proptest::prelude::{any, prop};
     use proptest::{prop_assert, prop_assert_eq, proptest};
 
-    use super::{Dice, choose};
+    use super::{Candidate, Dice, choose};
 
     proptest! {
         #[test]
@@ -65,7 +93,11 @@ mod tests {
             random: u64,
         ) {
             let eligible: Vec<usize> = (0..servers.len()).filter(|at| servers[*at].0).collect();
-            let chosen = choose(servers.len(), |at| servers[at].0, |at| servers[at].1, random);
+            let candidate = |at: usize| {
+                let (may, load) = servers[at];
+                may.then_some(Candidate { load, weight: 7 })
+            };
+            let chosen = choose(servers.len(), candidate, random);
             prop_assert_eq!(chosen.is_none(), eligible.is_empty());
             if let Some(chosen) = chosen {
                 prop_assert!(eligible.contains(&chosen));
@@ -83,11 +115,46 @@ mod tests {
             let dice = Dice::new([7; 8]);
             let mut counts = vec![0_usize; servers];
             for _ in 0..servers * 10_000 {
-                counts[choose(servers, |_| true, |_| 0, dice.roll()).unwrap()] += 1;
+                let idle = |_| Some(Candidate { load: 0, weight: 1 });
+                counts[choose(servers, idle, dice.roll()).unwrap()] += 1;
             }
             for count in &counts {
                 assert!((9_400..10_600).contains(count), "{counts:?}");
             }
+        }
+    }
+
+    /// While nothing is under way by chance, and by the load when there is some: each is as loaded as its weight allows.
+    #[test]
+    fn shares_go_by_weight() {
+        let weights = [1, 2, 5];
+        let dice = Dice::new([3; 8]);
+        let mut counts = [0_usize; 3];
+        for _ in 0..80_000 {
+            let idle = |server: usize| {
+                Some(Candidate {
+                    load: 0,
+                    weight: weights[server],
+                })
+            };
+            counts[choose(3, idle, dice.roll()).unwrap()] += 1;
+        }
+        for (count, weight) in counts.iter().zip(weights) {
+            let fair = 10_000 * weight as usize;
+            assert!(count.abs_diff(fair) < 1_000, "{counts:?}");
+        }
+        let mut loads = [0_usize; 3];
+        for _ in 0..800 {
+            let candidate = |server: usize| {
+                Some(Candidate {
+                    load: loads[server],
+                    weight: weights[server],
+                })
+            };
+            loads[choose(3, candidate, dice.roll()).unwrap()] += 1;
+        }
+        for (load, weight) in loads.iter().zip(weights) {
+            assert!(load.abs_diff(100 * weight as usize) < 20, "{loads:?}");
         }
     }
 
@@ -96,8 +163,11 @@ mod tests {
         let dice = Dice::new([1; 8]);
         let mut counts = [0; 3];
         for _ in 0..30_000 {
-            let load = |server: usize| usize::from(server == 2) * 10;
-            counts[choose(3, |_| true, load, dice.roll()).unwrap()] += 1;
+            let candidate = |server: usize| {
+                let load = usize::from(server == 2) * 10;
+                Some(Candidate { load, weight: 1 })
+            };
+            counts[choose(3, candidate, dice.roll()).unwrap()] += 1;
         }
         assert_eq!(counts[2], 0, "it lost to whichever it met: {counts:?}");
     }

@@ -53,8 +53,7 @@ use tokio::time::{Instant, timeout_at};
 pub use answer::{AnswerError, UpstreamBody};
 use answer::{Lease, Patience};
 use attempt::{Attempt, Used};
-use balance::Dice;
-pub use balance::choose;
+use balance::{Candidate, Dice, choose};
 pub use error::{Fault, UpstreamError};
 use framing::settle_framing;
 use pool::Pool;
@@ -277,13 +276,18 @@ impl Upstream {
             return 0;
         }
         let now = self.0.shared.known().clock.boot();
-        let load = |server: usize| self.0.pools[server].load();
-        let is_untried = |server: &usize| tried & (1 << server) == 0;
-        let is_in = |server: usize| is_untried(&server) && servers[server].standing.is_in(now);
+        let untried = |server: usize| {
+            (tried & (1 << server) == 0).then(|| Candidate {
+                load: self.0.pools[server].load(),
+                weight: servers[server].weight,
+            })
+        };
+        let is_in = |server: usize| servers[server].standing.is_in(now);
+        let well = |server: usize| untried(server).filter(|_| is_in(server));
         let random = self.0.dice.roll();
-        choose(servers.len(), is_in, load, random)
+        choose(servers.len(), well, random)
             // None is left that looks well: any is better than none.
-            .or_else(|| choose(servers.len(), |server| is_untried(&server), load, random))
+            .or_else(|| choose(servers.len(), untried, random))
             .unwrap_or(0)
     }
 

@@ -34,6 +34,7 @@ pub(super) struct Known {
 pub(super) struct Server {
     /// As the operator writes it.
     pub label: Arc<str>,
+    pub weight: u32,
     pub place: Place,
     pub addresses: Addresses,
     /// Its own name, for routes that ask for it in `Host`.
@@ -80,7 +81,14 @@ impl SharedUpstream {
         let servers = settings
             .servers
             .iter()
-            .map(|url| Server::new(url, tls.as_ref(), &settings))
+            .enumerate()
+            .map(|(at, url)| {
+                let weight = settings.weights.get(at).copied().unwrap_or(1).max(1);
+                Ok(Server {
+                    weight,
+                    ..Server::new(url, tls.as_ref(), &settings)?
+                })
+            })
             .collect::<Result<_, _>>()?;
         Ok(Self(Arc::new(Known {
             settings,
@@ -205,6 +213,7 @@ impl Server {
         };
         Ok(Self {
             label: url.to_string().into(),
+            weight: 1,
             place,
             addresses,
             host: host.expect("an authority is visible ASCII"),

@@ -14,6 +14,8 @@ pub struct UpstreamSettings {
     pub name: Arc<str>,
     /// From 1 to [`MAX_SERVERS`]; all of them are the same application.
     pub servers: Vec<ServerUrl>,
+    /// How many requests each of them gets, compared with the others; in their order, at least 1. Empty: all as many.
+    pub weights: Vec<u32>,
     pub http: HttpVersion,
     pub tls: TlsSettings,
     /// Unless a route has its own.

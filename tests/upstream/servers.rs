@@ -72,6 +72,23 @@ fn requests_are_shared() {
 }
 
 #[test]
+fn requests_are_shared_by_weight() {
+    worker(async {
+        let servers = [answering(ONE).await, answering(TWO).await];
+        let urls = servers.each_ref().map(|server| plain(server.address));
+        let upstream = upstream_of(UpstreamSettings {
+            weights: vec![9, 1],
+            ..settings_of(&urls)
+        });
+        for _ in 0..300 {
+            fetch(&upstream, get("/")).await.unwrap();
+        }
+        let (more, less) = (servers[0].requests().len(), servers[1].requests().len());
+        assert!(more + less == 300 && (10..60).contains(&less), "{less}");
+    });
+}
+
+#[test]
 fn a_server_that_is_busy_gets_less() {
     worker(async {
         let held = Rc::new(Notify::new());

@@ -154,6 +154,7 @@ pub fn settings(authority: &str) -> UpstreamSettings {
             tls: false,
             authority: authority.parse().unwrap(),
         }],
+        weights: Vec::new(),
         http: HttpVersion::Http1,
         tls: TlsSettings::default(),
         timeouts: Timeouts {
