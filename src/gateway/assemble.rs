@@ -263,6 +263,7 @@ pub fn proxy(config: &Config) -> ProxySettings {
         refresh_in_line: config.session.refresh == config::Refresh::Transparent,
         login_path: config.rules.login_path.clone(),
         body_timeout: config.server.limits.body_timeout,
+        write_timeout: config.server.limits.write_timeout,
         websocket_idle: config.server.limits.websocket_idle,
         max_stream_age: config.server.limits.max_stream_age,
         assertion_audience: config

@@ -140,6 +140,7 @@ impl Proxy {
         let terms = TunnelTerms {
             kind: TunnelKind::WebSocket,
             idle: Some(self.settings.websocket_idle),
+            write: over_http2.then_some(self.settings.write_timeout),
         };
         self.tunnels.spawn_local(async move {
             let (client, upstream) = match tokio::try_join!(client, upstream) {

@@ -146,6 +146,8 @@ pub struct ProxySettings {
     pub login_path: Option<String>,
     /// Between two pieces of a request's body.
     pub body_timeout: Duration,
+    /// What is written to a WebSocket on a stream of HTTP/2 waits for so long for a client that does not read.
+    pub write_timeout: Duration,
     /// A WebSocket through which nothing comes for so long is closed.
     pub websocket_idle: Duration,
     /// An answer that streams, or a WebSocket, ends after that; `None`: it may last.

@@ -31,6 +31,9 @@ pub struct TunnelTerms {
     pub kind: TunnelKind,
     /// It ends when nothing has come through for so long, in either direction; `None`: it may rest.
     pub idle: Option<Duration>,
+    /// How long what is written may wait for a client that does not read; `None`: the client's connection sees to that. A stream
+    /// of HTTP/2 has no such connection: others go on on it.
+    pub write: Option<Duration>,
 }
 
 /// Why the gateway ends a tunnel.
@@ -115,8 +118,7 @@ where
 {
     let mut up = Pump::new(None);
     let mut down = Pump::new((terms.kind == TunnelKind::WebSocket).then(FrameTracker::new));
-    let idle = terms.idle.map(Rest::new);
-    let copied = copy_until(&mut client, &mut upstream, (&mut up, &mut down), end, idle);
+    let copied = copy_until(&mut client, &mut upstream, (&mut up, &mut down), end, terms);
     let end = match copied.await {
         Copied::Finished => TunnelEnd::Finished,
         Copied::Failed { side, error } => TunnelEnd::Failed { side, error },
@@ -143,13 +145,15 @@ async fn copy_until<C, U>(
     upstream: &mut U,
     (up, down): (&mut Pump, &mut Pump),
     end: impl Future<Output = CutReason>,
-    mut idle: Option<Rest>,
+    terms: TunnelTerms,
 ) -> Copied
 where
     C: AsyncRead + AsyncWrite + Unpin,
     U: AsyncRead + AsyncWrite + Unpin,
 {
     let mut end = pin!(end);
+    let mut idle = terms.idle.map(Rest::new);
+    let mut unread = None;
     poll_fn(|cx| {
         if let Poll::Ready(reason) = end.as_mut().poll(cx) {
             return Poll::Ready(Copied::Cut(reason));
@@ -164,6 +168,15 @@ where
         }
         if downwards.is_ready() && upwards.is_ready() {
             return Poll::Ready(Copied::Finished);
+        }
+        if !down.waits_for_writer() {
+            unread = None;
+        } else if let Some(limit) = terms.write {
+            let rest = unread.get_or_insert_with(|| Rest::new(limit));
+            if rest.poll(cx, down.written).is_ready() {
+                let (side, error) = (Side::Client, io::ErrorKind::TimedOut.into());
+                return Poll::Ready(Copied::Failed { side, error });
+            }
         }
         match &mut idle {
             Some(rest) => rest
@@ -337,6 +350,11 @@ impl Pump {
             }
         }
         Poll::Ready(Ok(()))
+    }
+
+    /// After it was polled: what has been read is not taken.
+    fn waits_for_writer(&self) -> bool {
+        !self.pending.is_empty() || (self.ended && !self.closed)
     }
 
     fn poll_read<R: AsyncRead + Unpin>(

@@ -9,7 +9,7 @@ use crate::http2::with_http2;
 use crate::support::frames::{
     DATA, END_HEADERS, END_STREAM, Frames, HEADERS, PING, RST_STREAM, SETTINGS, block, frame, get,
 };
-use crate::support::{Conn, Gateway, Home, PATIENCE, Upstream, only_app, timed};
+use crate::support::{Conn, Gateway, Home, PATIENCE, Upstream, header, only_app, timed};
 
 fn gateway(upstream: &Upstream, limits: &str, more: &str) -> (Home, Gateway) {
     let home = Home::new(&format!(
@@ -328,6 +328,47 @@ fn a_websocket_that_is_not_read_is_cut_off() {
     let open = socket(&gateway);
     told.recv_timeout(PATIENCE).expect("the upstream is let go");
     drop(open);
+}
+
+/// On a stream of HTTP/2 the connection is alive, and the client makes no room: beyond some bytes, or for any.
+#[test]
+fn a_websocket_on_a_stream_without_room_is_cut_off_alone() {
+    let (tell, told) = mpsc::channel();
+    let upstream = Upstream::scripted(move |peer, head| {
+        let Some(key) = header(head, "sec-websocket-key") else {
+            return peer.send("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nhi");
+        };
+        let accept = tokio_tungstenite::tungstenite::handshake::derive_accept_key(key.as_bytes());
+        peer.send(format!(
+            "HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: websocket\r\n\
+            sec-websocket-accept: {accept}\r\n\r\n"
+        ));
+        while peer.send([b'x'; 65536]) {}
+        tell.send(()).unwrap();
+        false
+    });
+    for window in [65_535_u32, 0] {
+        let (_home, gateway) =
+            with_http2(&upstream, "[server.limits]\nwrite_timeout = \"700ms\"\n");
+        let mut conn = Frames::open(gateway.address);
+        let setting = [&[0, 4][..], &window.to_be_bytes()].concat();
+        conn.send(&frame(SETTINGS, 0, 0, &setting));
+        let connect = block(&[
+            (":method", "CONNECT"),
+            (":protocol", "websocket"),
+            (":scheme", "http"),
+            (":path", "/public/ws"),
+            (":authority", "g.test"),
+            ("origin", "http://g.test"),
+            ("sec-websocket-version", "13"),
+        ]);
+        conn.send(&frame(HEADERS, END_HEADERS, 1, &connect));
+        assert_eq!(conn.next_of(&[HEADERS]).unwrap().status(), Some(200));
+        told.recv_timeout(PATIENCE).expect("the upstream is let go");
+        let flags = END_HEADERS | END_STREAM;
+        conn.send(&frame(HEADERS, flags, 3, &get("/public/short", &[])));
+        assert_eq!(conn.next_of(&[HEADERS]).unwrap().status(), Some(200));
+    }
 }
 
 /// The answer is not lost because the client was still sending when its connection ended.

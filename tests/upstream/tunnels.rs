@@ -24,7 +24,12 @@ struct Tunnel {
 
 impl Tunnel {
     async fn open(kind: TunnelKind) -> Self {
-        Self::with(TunnelTerms { kind, idle: None }).await
+        Self::with(TunnelTerms {
+            kind,
+            idle: None,
+            write: None,
+        })
+        .await
     }
 
     async fn with(terms: TunnelTerms) -> Self {
@@ -298,6 +303,7 @@ fn a_session_that_ended_before_the_tunnel_began_gets_no_byte_through() {
             TunnelTerms {
                 kind: TunnelKind::WebSocket,
                 idle: None,
+                write: None,
             },
         );
         let (report, received) = tokio::join!(run, async {

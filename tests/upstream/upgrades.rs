@@ -112,6 +112,7 @@ fn a_tunnel_ends_when_the_upstream_goes_away_after_its_last_word() {
         let terms = TunnelTerms {
             kind: TunnelKind::Opaque,
             idle: None,
+            write: None,
         };
         let tunnel = tunnel::run(ours, socket, pending(), terms);
         let (report, ()) = tokio::join!(tunnel, async {
