@@ -70,10 +70,12 @@ impl Failed {
         is_reused: bool,
     ) -> Attempt {
         Attempt::Failed(Self {
+            // A fresh one that is reset was never accepted, or closed by who had not read all of it: a server that ends does
+            // that to those who wait in its queue, and the next one has one of its own.
+            elsewhere: !is_reused && !error.is_reset(),
             error,
             again: copy,
             is_free: false,
-            elsewhere: !is_reused,
             blames_server: !is_reused,
         })
     }
@@ -200,8 +202,7 @@ impl Upstream {
         is_reused: bool,
     ) -> Attempt {
         write_http1(&mut request);
-        let is_worth_a_copy = order.is_repeatable && (is_reused || self.0.pools.len() > 1);
-        let copy = is_worth_a_copy.then(|| copy_of(&request));
+        let copy = order.is_repeatable.then(|| copy_of(&request));
         let upload = order.upload.as_deref();
         match connection.exchange(request, upload, order.timeouts).await {
             Exchange::Answered(answer) => {

@@ -1,5 +1,6 @@
 //! The ways in which an upstream server fails to answer, and who is to blame.
 
+use std::error::Error as _;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -98,6 +99,22 @@ impl UpstreamError {
             | Self::Framing { .. }
             | Self::UnexpectedUpgrade { .. } => Fault::Upstream,
         }
+    }
+
+    /// Whether the server reset the connection, or the system did in its place.
+    pub(super) fn is_reset(&self) -> bool {
+        let Self::Closed { cause, .. } = self else {
+            return false;
+        };
+        let causes = std::iter::successors(cause.source(), |cause| (*cause).source());
+        causes
+            .filter_map(|cause| cause.downcast_ref::<io::Error>())
+            .any(|cause| {
+                matches!(
+                    cause.kind(),
+                    io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe
+                )
+            })
     }
 
     /// The stable name for logs, metrics and error bodies.

@@ -10,8 +10,8 @@
 //!   there was no connection, the connection was dead, or the server says that it did nothing (GOAWAY), goes out again, whatever
 //!   it is. One that was written to a connection which then closed without a byte of an answer goes out again if its method
 //!   is idempotent (RFC 9110 section 9.2.2), it has no body, the caller allows it, and the connection had served before (it
-//!   was most likely met by the server's idle timeout) or there is another server to ask. Nothing else is repeated, and
-//!   nothing more often than `retries`.
+//!   was most likely met by the server's idle timeout), was reset (nobody had read the whole request) or there is
+//!   another server to ask. Nothing else is repeated, and nothing more often than `retries`.
 //! - **The body decides the framing.** `Content-Length` and `Transfer-Encoding` of the request are written from the
 //!   body's size hint; what the caller left in the head cannot contradict what is sent.
 //! - **A connection comes back only when it is at rest**: the answer has ended cleanly, the request's body was sent

@@ -133,6 +133,35 @@ fn a_fresh_connection_that_closes_is_an_error_for_any_method() {
     });
 }
 
+/// As those meet it who wait in the queue of a server that ends, while the next one listens already.
+#[test]
+fn a_fresh_connection_that_is_reset_is_tried_again_for_what_is_idempotent() {
+    for (method, resets, answered, connections) in [
+        (Method::GET, 1, true, 2),
+        (Method::GET, 2, true, 3),
+        (Method::GET, 3, false, 3),
+        (Method::PUT, 1, true, 2),
+        (Method::POST, 1, false, 1),
+    ] {
+        worker(async {
+            let server = serve(move |number, mut peer| async move {
+                peer.request().await.unwrap();
+                if number < resets {
+                    peer.reset();
+                } else {
+                    peer.send(OK).await;
+                }
+            })
+            .await;
+            let upstream = server.upstream();
+            let request = bodiless(method.clone(), "/");
+            let sent = upstream.send(request, Replay::Allowed).await;
+            assert_eq!(sent.is_ok(), answered, "{method} {resets}");
+            assert_eq!(server.connections(), connections, "{method} {resets}");
+        });
+    }
+}
+
 #[test]
 fn a_request_is_repeated_once_and_not_twice() {
     worker(async {
