@@ -118,6 +118,28 @@ fn a_reset_of_streams_that_nobody_looked_at_is_answered_with_calm() {
     assert_eq!(conn.goaway(), Some(ENHANCE_YOUR_CALM));
 }
 
+/// As above, where the bound is the gateway's own; and what was answered before is not lost.
+#[test]
+fn an_allowance_that_is_used_up_is_answered_with_calm() {
+    let upstream = Upstream::application();
+    let (_home, gateway) = with_http2(&upstream, "");
+    for (what, each) in [
+        ("pings", frame(PING, 0, 0, &[0; 8])),
+        ("settings", frame(SETTINGS, 0, 0, &[])),
+        ("unknown frames", frame(0x77, 0, 0, &[])),
+    ] {
+        let mut conn = Frames::open(gateway.address);
+        let flags = END_STREAM | END_HEADERS;
+        conn.send(&frame(HEADERS, flags, 7, &get("/public/", &[])));
+        assert_eq!(conn.next_of(&[HEADERS]).unwrap().status(), Some(200));
+        conn.send(&each.repeat(4000));
+        let goaway = conn.next_of(&[GOAWAY]).expect(what);
+        assert_eq!(goaway.error(), ENHANCE_YOUR_CALM, "{what}");
+        assert_eq!(goaway.payload[..4], 7_u32.to_be_bytes(), "{what}");
+        assert!(conn.next_of(&[GOAWAY]).is_none(), "{what}: and the end");
+    }
+}
+
 #[test]
 fn frames_without_use_end_the_connection() {
     let upstream = Upstream::application();

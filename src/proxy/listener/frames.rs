@@ -5,15 +5,17 @@
 //! that a header block takes, nor how many frames a client sends that ask for work and bring nothing: PING and SETTINGS, each
 //! of which has to be answered (CVE-2019-9512, CVE-2019-9515), PRIORITY, WINDOW_UPDATE, unknown ones, and RST_STREAM of streams
 //! that have reached the application (CVE-2023-44487). Here each of them is paid from an allowance that time, and what the
-//! client reads, fill up. Whoever has used it up is closed.
+//! client reads, fill up. Whoever has used it up is told so, and closed.
 
 use std::io;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep};
+
+use super::farewell::Farewell;
 
 /// A client's connection whose frames are watched.
 pub struct WatchedFrames<S> {
@@ -23,6 +25,10 @@ pub struct WatchedFrames<S> {
     frames: Frames,
     allowance: Allowance,
     timer: Option<Pin<Box<Sleep>>>,
+    /// What the library writes, so that something can be said between two frames.
+    said: Frames,
+    /// The allowance is used up.
+    farewell: Option<Farewell>,
 }
 
 impl<S> WatchedFrames<S> {
@@ -33,17 +39,37 @@ impl<S> WatchedFrames<S> {
             frames: Frames::default(),
             allowance: Allowance::new(),
             timer: None,
+            said: Frames {
+                state: BOUNDARY,
+                ..Frames::default()
+            },
+            farewell: None,
         }
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for WatchedFrames<S> {
+impl<S: AsyncRead + AsyncWrite + Unpin> WatchedFrames<S> {
+    /// Ready when the connection can be closed.
+    fn poll_farewell(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if let Some(farewell) = &mut self.farewell {
+            ready!(farewell.poll(cx, &mut self.stream));
+        }
+        Poll::Ready(Err(io::Error::other(
+            "more frames without use than a client may send",
+        )))
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for WatchedFrames<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let this = &mut *self;
+        if this.farewell.is_some() {
+            return this.poll_farewell(cx);
+        }
         let before = buf.filled().len();
         let read = Pin::new(&mut this.stream).poll_read(cx, buf);
         if read.is_ready() {
@@ -52,9 +78,12 @@ impl<S: AsyncRead + Unpin> AsyncRead for WatchedFrames<S> {
                 this.timer = None;
             }
             if !this.allowance.pay(cost) {
-                return Poll::Ready(Err(io::Error::other(
-                    "more frames without use than a client may send",
-                )));
+                buf.set_filled(before);
+                if this.said.is_between_frames() {
+                    let last = this.frames.last_stream;
+                    this.farewell = Some(Farewell::after(last, this.limit));
+                }
+                return this.poll_farewell(cx);
             }
             return read;
         }
@@ -78,8 +107,15 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for WatchedFrames<S> {
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
+        if self.farewell.is_some() {
+            // The reading side ends the connection.
+            return Poll::Pending;
+        }
         let written = Pin::new(&mut self.stream).poll_write(cx, bytes);
-        self.allowance.note(&written);
+        if let Poll::Ready(Ok(count)) = written {
+            self.allowance.note(count);
+            self.said.advance(&bytes[..count]);
+        }
         written
     }
 
@@ -88,8 +124,18 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for WatchedFrames<S> {
         cx: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        if self.farewell.is_some() {
+            return Poll::Pending;
+        }
         let written = Pin::new(&mut self.stream).poll_write_vectored(cx, slices);
-        self.allowance.note(&written);
+        if let Poll::Ready(Ok(mut count)) = written {
+            self.allowance.note(count);
+            for slice in slices {
+                let part = count.min(slice.len());
+                self.said.advance(&slice[..part]);
+                count -= part;
+            }
+        }
         written
     }
 
@@ -112,6 +158,8 @@ struct Frames {
     state: State,
     /// A header block has begun that more frames belong to.
     in_block: bool,
+    /// The highest that a header block began; 0 if none did.
+    last_stream: u32,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -146,6 +194,7 @@ impl Default for Frames {
         Self {
             state: State::Preface(PREFACE),
             in_block: false,
+            last_stream: 0,
         }
     }
 }
@@ -196,10 +245,14 @@ impl Frames {
 
     /// A frame of which the header has come.
     fn begin(&mut self, header: [u8; HEADER], cost: &mut u32) -> State {
-        let [a, b, c, kind, flags, ..] = header;
+        let [a, b, c, kind, flags, d, e, f, g] = header;
         let length = u32::from_be_bytes([0, a, b, c]) as usize;
         if matches!(kind, HEADERS | CONTINUATION) {
             self.in_block = flags & END_HEADERS == 0;
+        }
+        if kind == HEADERS {
+            let stream = u32::from_be_bytes([d, e, f, g]) & MAX_STREAM;
+            self.last_stream = self.last_stream.max(stream);
         }
         *cost = cost.saturating_add(match kind {
             HEADERS => 0,
@@ -208,6 +261,10 @@ impl Frames {
             _ => 1,
         });
         after_payload(length, kind == DATA)
+    }
+
+    fn is_between_frames(&self) -> bool {
+        !self.in_block && matches!(self.state, State::Header { have: 0, .. })
     }
 
     /// Whether something has begun that a client has no reason to take its time over.
@@ -246,10 +303,8 @@ impl Allowance {
         }
     }
 
-    fn note(&mut self, written: &Poll<io::Result<usize>>) {
-        if let Poll::Ready(Ok(count)) = written {
-            self.bytes = self.bytes.saturating_add(*count);
-        }
+    fn note(&mut self, written: usize) {
+        self.bytes = self.bytes.saturating_add(written);
     }
 
     /// False if it is not enough.
@@ -276,6 +331,8 @@ impl Allowance {
 /// `PRI * HTTP/2.0` and what follows (section 3.4).
 const PREFACE: usize = 24;
 const HEADER: usize = 9;
+/// The first bit is reserved.
+const MAX_STREAM: u32 = u32::MAX >> 1;
 
 const DATA: u8 = 0x0;
 const HEADERS: u8 = 0x1;

@@ -7,12 +7,13 @@
 //! | `introduction`, `proxy_protocol` | what comes before HTTP: a PROXY header, a TLS handshake, the choice of the version |
 //! | `connection` | what is known of a connection |
 //! | `http1` | HTTP/1.1 on it, in bursts with rests between them |
-//! | `http2`, `frames`, `activity` | HTTP/2 on it, what is bounded there, and when it is at rest |
+//! | `http2`, `frames`, `farewell`, `activity` | HTTP/2 on it, what is bounded there and how it ends for it, and when it is at rest |
 //! | `slow_reader`, `stalled` | what becomes of clients that do not read: the whole connection, one stream of it |
 //! | `places`, `turned_away` | how many connections are open; what is said to those beyond |
 
 mod activity;
 mod connection;
+mod farewell;
 mod frames;
 mod http1;
 mod http2;
