@@ -55,6 +55,12 @@ pub enum CertificateError {
     },
     #[error("{} is not the private key of the certificate in {}", files.key.display(), files.certificate.display())]
     OtherKey { files: CertificateFiles },
+    #[error("the certificates in {} cannot be those of issuers", path.display())]
+    Issuers {
+        path: PathBuf,
+        #[source]
+        cause: Box<dyn std::error::Error + Send + Sync>,
+    },
     #[error("cannot set up TLS")]
     Setup(#[source] rustls::Error),
 }
@@ -119,7 +125,7 @@ impl CertificateFiles {
 }
 
 /// Content and metadata of the same file, whatever takes its place meanwhile.
-fn read(path: &Path) -> Result<(Zeroizing<Vec<u8>>, Metadata), CertificateError> {
+pub(super) fn read(path: &Path) -> Result<(Zeroizing<Vec<u8>>, Metadata), CertificateError> {
     let unreadable = |cause| CertificateError::Unreadable {
         path: path.to_owned(),
         cause,

@@ -4,6 +4,7 @@
 //! to. What is in use is replaced as a whole; a new file that cannot be used changes nothing but what is said about it.
 //! Connections keep the certificate that they began with.
 
+mod clients;
 mod files;
 mod names;
 
@@ -15,14 +16,16 @@ use std::sync::{Arc, Mutex, PoisonError};
 use arc_swap::ArcSwap;
 use rustls::ServerConfig;
 use rustls::crypto::aws_lc_rs::{self, Ticketer};
-use rustls::server::{ClientHello, ProducesTickets, ResolvesServerCert};
+use rustls::server::{ClientHello, NoServerSessionStorage, ProducesTickets, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 use rustls::version::{TLS12, TLS13};
 
 use crate::causes::Causes;
 use crate::file_stamp::FileStamp;
 
+pub use clients::{ClientHosts, ClientSettings, client_cert_header};
 pub use files::{Certificate, CertificateError, CertificateFiles};
+pub use names::Names;
 
 /// Settings of this module.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,6 +36,8 @@ pub struct CertificateSettings {
     pub by_name: Vec<CertificateFiles>,
     /// TLS 1.2 is spoken too.
     pub allow_tls12: bool,
+    /// `None`: clients are not asked who they are.
+    pub clients: Option<ClientSettings>,
 }
 
 /// The certificates in use; cheap to clone.
@@ -49,11 +54,18 @@ struct Inner {
 
 /// What a new connection gets.
 pub struct Active {
-    /// For who may speak HTTP/2.
-    pub http2: Arc<ServerConfig>,
-    /// For listeners without it.
-    pub http1: Arc<ServerConfig>,
+    open: Offers,
+    /// For hosts that ask for a certificate.
+    asking: Option<(ClientHosts, Offers)>,
     chooser: Arc<Chooser>,
+}
+
+/// The same, by what is spoken.
+struct Offers {
+    /// For who may speak HTTP/2.
+    http2: Arc<ServerConfig>,
+    /// For listeners without it.
+    http1: Arc<ServerConfig>,
 }
 
 /// What is known of the files.
@@ -191,7 +203,9 @@ impl fmt::Debug for Certificates {
 
 fn stamps(settings: &CertificateSettings) -> Vec<[Option<FileStamp>; 2]> {
     let all = std::iter::once(&settings.default).chain(&settings.by_name);
-    all.map(CertificateFiles::stamps).collect()
+    let issuers = settings.clients.iter();
+    let issuers = issuers.map(|clients| [FileStamp::of(&clients.issuers), None]);
+    all.map(CertificateFiles::stamps).chain(issuers).collect()
 }
 
 impl Active {
@@ -204,27 +218,75 @@ impl Active {
             true => &[&TLS13, &TLS12],
             false => &[&TLS13],
         };
-        let config = |protocols: &[&[u8]]| {
+        let builder = || {
             let provider = Arc::new(aws_lc_rs::default_provider());
-            let mut config = ServerConfig::builder_with_provider(provider)
+            ServerConfig::builder_with_provider(provider)
                 .with_protocol_versions(versions)
-                .map_err(CertificateError::Setup)?
-                .with_no_client_auth()
-                .with_cert_resolver(Arc::clone(&chooser) as _);
-            config.ticketer = Arc::clone(tickets);
-            config.alpn_protocols = protocols.iter().map(|name| name.to_vec()).collect();
-            Ok(Arc::new(config))
+                .map_err(CertificateError::Setup)
+        };
+        let mut open = builder()?
+            .with_no_client_auth()
+            .with_cert_resolver(Arc::clone(&chooser) as _);
+        open.ticketer = Arc::clone(tickets);
+        let asking = match &settings.clients {
+            None => None,
+            Some(clients) => {
+                let mut asking = builder()?
+                    .with_client_cert_verifier(clients.verifier()?)
+                    .with_cert_resolver(Arc::clone(&chooser) as _);
+                asking.session_storage = Arc::new(NoServerSessionStorage {});
+                asking.send_tls13_tickets = 0;
+                Some((clients.hosts.clone(), Offers::of(&asking)))
+            }
         };
         Ok(Self {
-            http2: config(&[b"h2", b"http/1.1"])?,
-            http1: config(&[b"http/1.1"])?,
+            open: Offers::of(&open),
+            asking,
             chooser,
         })
+    }
+
+    /// What every client gets, if that does not depend on the host that it asks for.
+    pub fn for_all(&self, http2: bool) -> Option<&Arc<ServerConfig>> {
+        match &self.asking {
+            None => Some(self.open.with(http2)),
+            Some((ClientHosts::All, asking)) => Some(asking.with(http2)),
+            Some((ClientHosts::These(_), _)) => None,
+        }
+    }
+
+    /// What a client gets who asks for `host`.
+    pub fn for_host(&self, host: Option<&str>, http2: bool) -> &Arc<ServerConfig> {
+        match &self.asking {
+            Some((hosts, asking)) if hosts.include(host) => asking.with(http2),
+            _ => self.open.with(http2),
+        }
     }
 
     /// The one that a client gets who asks for `host`.
     pub fn of(&self, host: Option<&str>) -> &Arc<Certificate> {
         self.chooser.choose(host)
+    }
+}
+
+impl Offers {
+    fn of(config: &ServerConfig) -> Self {
+        let offering = |protocols: &[&[u8]]| {
+            let mut config = config.clone();
+            config.alpn_protocols = protocols.iter().map(|name| name.to_vec()).collect();
+            Arc::new(config)
+        };
+        Self {
+            http2: offering(&[b"h2", b"http/1.1"]),
+            http1: offering(&[b"http/1.1"]),
+        }
+    }
+
+    fn with(&self, http2: bool) -> &Arc<ServerConfig> {
+        match http2 {
+            true => &self.http2,
+            false => &self.http1,
+        }
     }
 }
 

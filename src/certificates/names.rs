@@ -1,11 +1,11 @@
 //! Which host names a certificate is for (RFC 9525 section 6.3).
 
-/// The DNS names of a certificate, in lower case. A wildcard stands for exactly one label, the first.
-#[derive(Debug, Default)]
+/// DNS names, in lower case, as a certificate has them. A wildcard stands for exactly one label, the first.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Names(Vec<Box<str>>);
 
 impl Names {
-    pub(super) fn new<'a>(names: impl Iterator<Item = &'a str>) -> Self {
+    pub fn new<'a>(names: impl Iterator<Item = &'a str>) -> Self {
         Self(names.map(|name| name.to_ascii_lowercase().into()).collect())
     }
 

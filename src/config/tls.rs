@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use super::reader::Section;
 use super::values;
-use crate::certificates::{CertificateFiles, CertificateSettings};
+use crate::certificates::{
+    CertificateFiles, CertificateSettings, ClientHosts, ClientSettings, Names,
+};
 
 /// TLS of the public listeners.
 #[derive(Clone, Debug)]
@@ -24,6 +26,7 @@ impl Tls {
         // 1.2 with the suites that are offered (AEAD and forward secrecy alone) is not known to be weak.
         let allow_tls12 = section.one_of("minimum_version", &[("1.2", true), ("1.3", false)]);
         let hsts = section.optional_text("hsts", values::duration);
+        let clients = read_clients(section, base);
         if !section.has("certificate") && !section.has("key") {
             return None;
         }
@@ -45,6 +48,7 @@ impl Tls {
                 default: files.next()?,
                 by_name: files.collect(),
                 allow_tls12,
+                clients,
             },
             hsts,
         })
@@ -54,4 +58,31 @@ impl Tls {
     pub(super) fn is_wanted(section: &mut Section<'_>) -> bool {
         section.has("certificate") || section.has("key")
     }
+}
+
+/// Whether clients have to show a certificate, where, and whose.
+fn read_clients(section: &mut Section<'_>, base: &Path) -> Option<ClientSettings> {
+    let issuers = section.optional_text("client_ca", |text| values::file(text, base));
+    let required = section.one_of(
+        "client_certificate",
+        &[("required", true), ("optional", false)],
+    );
+    let hosts = section.optional_texts("client_certificate_hosts", values::host_pattern);
+    if section.has("client_certificate_hosts") && !section.has("client_ca") {
+        section.conflict(
+            "client_certificate_hosts",
+            "nobody's certificates are taken without client_ca",
+        );
+    }
+    if hosts.as_ref().is_some_and(Vec::is_empty) && section.count("client_certificate_hosts") == 0 {
+        section.refuse("client_certificate_hosts", "at least one host name");
+    }
+    Some(ClientSettings {
+        issuers: issuers?,
+        required,
+        hosts: match hosts {
+            None => ClientHosts::All,
+            Some(hosts) => ClientHosts::These(Names::new(hosts.iter().map(String::as_str))),
+        },
+    })
 }

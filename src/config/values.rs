@@ -193,6 +193,15 @@ pub(super) fn server_name(text: &str) -> Result<String, Reason> {
     }
 }
 
+/// A host name, or `*.` and the rest of one for any first label.
+pub(super) fn host_pattern(text: &str) -> Result<String, Reason> {
+    let name = text.strip_prefix("*.").unwrap_or(text);
+    match rustls::pki_types::ServerName::try_from(name) {
+        Ok(rustls::pki_types::ServerName::DnsName(_)) => Ok(text.to_owned()),
+        _ => Err(r#"a host name, such as "admin.example.com" or "*.example.com""#.into()),
+    }
+}
+
 /// What can stand in `Host`: a name or an address, and perhaps a port.
 pub(super) fn host(text: &str) -> Result<HeaderValue, Reason> {
     let authority: Option<Authority> = text.parse().ok();

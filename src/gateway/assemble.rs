@@ -247,6 +247,13 @@ pub fn proxy(config: &Config) -> ProxySettings {
             .map(|age| header(&format!("max-age={}", age.as_secs()))),
         header_count: config.server.limits.header_count,
         encoded_slash: config.server.encoded_slash,
+        certificates_for: config
+            .server
+            .tls
+            .as_ref()
+            .and_then(|tls| tls.certificates.clients.as_ref())
+            .filter(|clients| clients.required)
+            .map(|clients| clients.hosts.clone()),
         trusted_proxies: trusted_proxies(&config.server.trusted_proxies),
         origins: Origins {
             own: public_url.map_or(OwnOrigin::Host, |url| {

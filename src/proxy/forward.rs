@@ -133,6 +133,7 @@ impl Proxy {
             scheme,
             host: &received.host,
             asked_host: trust::asked_host(received.via.as_deref(), &received.host),
+            certificate: received.connection.certificate.as_deref(),
             user: identity.user().map(|caller| &caller.header),
             assertion: assertion.as_ref(),
             own_cookies,

@@ -131,6 +131,7 @@ impl Proxy {
             scheme: self.scheme(&received),
             host: &received.host,
             asked_host: trust::asked_host(received.via.as_deref(), &received.host),
+            certificate: None,
             user: identity.user().map(|caller| &caller.header),
             assertion: assertion.as_ref(),
             own_cookies: self.teller.cookies.read(received.headers()).any_own(),

@@ -31,6 +31,8 @@ pub struct Told<'a> {
     pub host: &'a HeaderValue,
     /// The one that the client asked for, which a proxy in front may have replaced.
     pub asked_host: &'a HeaderValue,
+    /// The certificate that the client has shown; goes into `Client-Cert` (RFC 9440).
+    pub certificate: Option<&'a HeaderValue>,
     /// The identity header; without it the upstream gets none.
     pub user: Option<&'a HeaderValue>,
     /// The same, signed; goes into the assertion header, if the operator named one.
@@ -94,6 +96,9 @@ impl HeaderRules {
         headers.insert(X_FORWARDED_FOR, address(told.client));
         headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static(told.scheme));
         headers.insert(X_FORWARDED_HOST, told.asked_host.clone());
+        if let Some(certificate) = told.certificate {
+            headers.insert(CLIENT_CERT, certificate.clone());
+        }
         if let Some(user) = told.user {
             headers.insert(self.user_header.clone(), user.clone());
         }
@@ -158,6 +163,8 @@ impl HeaderRules {
         self.is_identity(name)
             || starts_folded(name, "x-forwarded-")
             || starts_folded(name, "portcullis-")
+            // And its chain (RFC 9440 section 4).
+            || starts_folded(name, CLIENT_CERT.as_str())
             || NOT_FROM_CLIENTS
                 .iter()
                 .any(|forbidden| equals_folded(name, forbidden))
@@ -260,6 +267,7 @@ const NOT_FROM_CLIENTS: [&str; 7] = [
 /// Where a body ends is said by the gateway anew; their aliases (`Content_Length`) would say something else.
 const FRAMING: [&str; 2] = ["content-length", "transfer-encoding"];
 
+const CLIENT_CERT: HeaderName = HeaderName::from_static("client-cert");
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");

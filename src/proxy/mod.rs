@@ -91,6 +91,7 @@ use record::Record;
 use rejection::{Malformed, Unproven};
 
 use crate::causes::Causes;
+use crate::certificates::ClientHosts;
 use crate::clock::Clock;
 use crate::issuer::Issuer;
 use crate::refresher::Refresher;
@@ -135,6 +136,8 @@ pub struct ProxySettings {
     /// A request can have so many header lines, in HTTP/2 too.
     pub header_count: usize,
     pub encoded_slash: EncodedSlash,
+    /// Hosts whose clients have to show a certificate.
+    pub certificates_for: Option<ClientHosts>,
     /// Whose pages may act with a browser's cookies.
     pub origins: Origins,
     /// Clients may keep their tokens themselves.
@@ -299,6 +302,7 @@ impl Proxy {
             receive::Terms {
                 header_count: self.settings.header_count,
                 encoded_slash: self.settings.encoded_slash,
+                certificates_for: self.settings.certificates_for.as_ref(),
                 trusted: &self.settings.trusted_proxies,
             },
         )?;

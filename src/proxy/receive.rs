@@ -13,6 +13,7 @@ use super::listener::ConnectionInfo;
 use super::rejection::{Malformed, Rejection};
 use super::trust::{TrustedProxies, Via};
 use super::{forward_auth, http2, trust};
+use crate::certificates::ClientHosts;
 use crate::route::{CanonicalPath, EncodedSlash};
 use crate::session::Device;
 
@@ -87,6 +88,8 @@ impl Received {
 pub struct Terms<'a> {
     pub header_count: usize,
     pub encoded_slash: EncodedSlash,
+    /// Hosts whose clients have to have shown a certificate.
+    pub certificates_for: Option<&'a ClientHosts>,
     pub trusted: &'a TrustedProxies,
 }
 
@@ -102,7 +105,8 @@ pub fn receive(
     check_method(request.method())?;
     check_cookies(request.headers())?;
     let host = host(&request)?;
-    if !connection.is_for(&host) {
+    let lacks_certificate = |hosts| connection.lacks_certificate(&host, hosts);
+    if !connection.is_for(&host) || terms.certificates_for.is_some_and(lacks_certificate) {
         return Err(Rejection::Misdirected);
     }
     let path = CanonicalPath::parse_uri(request.uri(), terms.encoded_slash)?;

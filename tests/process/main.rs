@@ -9,6 +9,7 @@
 mod addresses;
 mod bodies;
 mod bounds;
+mod client_certificates;
 mod commands;
 mod ending;
 mod floods;

@@ -7,9 +7,16 @@ use crate::runner::{Case, Tried};
 pub const CASES: &[Case] = &[
     Case {
         name: "t032_misdirected_host",
-        title: "a host over another's TLS (listeners ask for no client certificates: the host alone decides)",
-        own: "other letters' case, ports, addresses, a host below a wildcard, no name in the handshake",
-        run: |tried| tried.elsewhere("tests/process/tls.rs::other_hosts_are_misdirected"),
+        title: "a host over another's TLS, and one that needs a client certificate",
+        own: "other letters' case, ports, addresses, a host below a wildcard, no name in the handshake, no TLS",
+        run: |tried| {
+            for test in [
+                "tests/process/tls.rs::other_hosts_are_misdirected",
+                "tests/process/client_certificates.rs::other_hosts_are_no_way_around_a_certificate",
+            ] {
+                tried.elsewhere(test);
+            }
+        },
     },
     Case {
         name: "t067_the_applications_cookie_of_that_name",

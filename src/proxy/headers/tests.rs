@@ -33,6 +33,7 @@ fn upstream_by(
     let assertion = user.map(|user| HeaderValue::try_from(format!("signed {user}")).unwrap());
     let user = user.map(|user| HeaderValue::try_from(user).unwrap());
     let told = Told {
+        certificate: None,
         client: IpAddr::V4(Ipv4Addr::LOCALHOST),
         scheme: "http",
         host: &HeaderValue::from_static("g.test"),

@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 use super::super::ClientAddr;
 use super::super::forward_auth::Asker;
 use super::activity::Activity;
-use crate::certificates::Certificate;
+use crate::certificates::{Certificate, ClientHosts};
 
 /// What is known of a connection before its first request, and what runs on it.
 #[derive(Debug)]
@@ -20,6 +20,8 @@ pub struct ConnectionInfo {
     pub secure: bool,
     /// Which hosts it is for, if the client asked for one in its handshake.
     pub asked_for: Option<AskedFor>,
+    /// The certificate that the client has shown and that holds, as the application is told of it.
+    pub certificate: Option<Box<HeaderValue>>,
     pub purpose: Purpose,
     pub activity: Activity,
 }
@@ -59,6 +61,14 @@ impl ConnectionInfo {
                 .eq_ignore_ascii_case(&asked.host)
                 || asked.certificate.covers(host)
         })
+    }
+
+    /// Whether a request for this host may come on the connection only if a certificate was shown on it, and none was. The
+    /// handshake may have named another host, or none, and there may be listeners without TLS.
+    pub fn lacks_certificate(&self, host: &HeaderValue, required: &ClientHosts) -> bool {
+        self.purpose == Purpose::Proxy
+            && self.certificate.is_none()
+            && required.include(Some(without_port(host)))
     }
 }
 

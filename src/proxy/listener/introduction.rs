@@ -8,10 +8,12 @@ use std::time::Duration;
 use bytes::Bytes;
 use ipnet::IpNet;
 use rustls::ServerConnection;
+use rustls::server::Acceptor;
 use thiserror::Error;
 use tokio::io::AsyncReadExt;
 use tokio::time::{Instant, timeout_at};
-use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
+use tokio_rustls::{LazyConfigAcceptor, TlsAcceptor};
 
 use super::super::ClientAddr;
 use super::activity::Activity;
@@ -20,7 +22,7 @@ use super::places::{AddressPlace, ConnectionsByAddress, HandshakePlace};
 use super::proxy_protocol::{self, Header, MAX_HEADER, Source};
 use super::socket::Peer;
 use super::stream::{ClientStream, Socket};
-use crate::certificates::Certificates;
+use crate::certificates::{Active, Certificates, client_cert_header};
 
 /// What is spoken at an address, and with whom.
 #[derive(Clone, Debug)]
@@ -213,6 +215,7 @@ impl Entrance {
             client,
             secure: false,
             asked_for: None,
+            certificate: None,
             purpose: self.purpose,
             activity: Activity::default(),
         }
@@ -226,15 +229,14 @@ impl Entrance {
         certificates: &Certificates,
     ) -> Result<Introduced, NotIntroduced> {
         let active = certificates.active();
-        let config = match self.http2 {
-            true => &active.http2,
-            false => &active.http1,
+        let stream = match active.for_all(self.http2) {
+            Some(config) => TlsAcceptor::from(config.clone()).accept(socket).await,
+            None => self.accept_by_host(socket, &active).await,
         };
-        let stream = TlsAcceptor::from(config.clone())
-            .accept(socket)
-            .await
-            .map_err(NotIntroduced::Handshake)?;
+        let stream = stream.map_err(NotIntroduced::Handshake)?;
         let session: &ServerConnection = stream.get_ref().1;
+        // The first one is the client's own.
+        let shown = session.peer_certificates().and_then(<[_]>::first);
         let asked_for = session.server_name().map(|host| AskedFor {
             host: host.into(),
             certificate: active.of(Some(host)).clone(),
@@ -244,11 +246,23 @@ impl Entrance {
             info: ConnectionInfo {
                 secure: true,
                 asked_for,
+                certificate: shown.and_then(client_cert_header).map(Box::new),
                 ..info
             },
             stream: ClientStream::Tls(Box::new(stream)),
             place,
         })
+    }
+
+    /// Looks at the name in the handshake first.
+    async fn accept_by_host(
+        &self,
+        socket: Socket,
+        active: &Active,
+    ) -> io::Result<TlsStream<Socket>> {
+        let begun = LazyConfigAcceptor::new(Acceptor::default(), socket).await?;
+        let config = active.for_host(begun.client_hello().server_name(), self.http2);
+        begun.into_stream(config.clone()).await
     }
 }
 

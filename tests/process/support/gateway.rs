@@ -262,6 +262,14 @@ impl Gateway {
         gateway
     }
 
+    /// All that it listens on for clients, in the order of the configuration.
+    pub fn addresses(&self) -> Vec<SocketAddr> {
+        let log = self.log();
+        let parts = log.split(": listening address=").skip(1);
+        let address = |part: &str| part.lines().next()?.parse().ok();
+        parts.filter_map(address).collect()
+    }
+
     fn address_after(&self, marker: &str) -> Option<SocketAddr> {
         let log = self.log();
         let (_, rest) = log.split_once(marker)?;

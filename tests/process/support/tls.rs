@@ -3,15 +3,18 @@
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
-use rcgen::{CertificateParams, KeyPair};
+use rcgen::{
+    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, date_time_ymd,
+};
+use rustls::client::WantsClientCert;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::aws_lc_rs;
-use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::{
-    ClientConfig, ClientConnection, DigitallySignedStruct, ProtocolVersion, SignatureScheme,
-    StreamOwned,
+    ClientConfig, ClientConnection, ConfigBuilder, DigitallySignedStruct, ProtocolVersion,
+    SignatureScheme, StreamOwned,
 };
 
 use super::PATIENCE;
@@ -46,12 +49,20 @@ pub fn client(
     protocols: &[&str],
     versions: &[&'static rustls::SupportedProtocolVersion],
 ) -> Arc<ClientConfig> {
-    let mut config = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+    offering(unsure(versions).with_no_client_auth(), protocols)
+}
+
+fn unsure(
+    versions: &[&'static rustls::SupportedProtocolVersion],
+) -> ConfigBuilder<ClientConfig, WantsClientCert> {
+    ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
         .with_protocol_versions(versions)
         .unwrap()
         .dangerous()
         .with_custom_certificate_verifier(Arc::new(TakesAny))
-        .with_no_client_auth();
+}
+
+fn offering(mut config: ClientConfig, protocols: &[&str]) -> Arc<ClientConfig> {
     config.alpn_protocols = protocols
         .iter()
         .map(|name| name.as_bytes().to_vec())
@@ -62,6 +73,66 @@ pub fn client(
 /// HTTP/1.1 over whichever version both sides like best.
 pub fn http1() -> Arc<ClientConfig> {
     client(&["http/1.1"], rustls::ALL_VERSIONS)
+}
+
+/// Who issues certificates to clients.
+pub struct ClientIssuer {
+    issuer: CertifiedIssuer<'static, KeyPair>,
+    last: Mutex<Option<CertificateDer<'static>>>,
+}
+
+impl ClientIssuer {
+    pub fn new(name: &str) -> Self {
+        let mut params = CertificateParams::new(Vec::new()).unwrap();
+        params.distinguished_name.push(DnType::CommonName, name);
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        Self {
+            issuer: CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap(),
+            last: Mutex::new(None),
+        }
+    }
+
+    pub fn pem(&self) -> String {
+        self.issuer.pem()
+    }
+
+    /// The certificate that was issued last.
+    pub fn last(&self) -> Option<CertificateDer<'static>> {
+        self.last.lock().unwrap().clone()
+    }
+
+    /// A client that shows a certificate for that name.
+    pub fn client(
+        &self,
+        name: &str,
+        protocols: &[&str],
+        versions: &[&'static rustls::SupportedProtocolVersion],
+    ) -> Arc<ClientConfig> {
+        let params = CertificateParams::new(vec![name.to_owned()]).unwrap();
+        self.showing(&params, protocols, versions)
+    }
+
+    /// One whose certificate does not hold any more.
+    pub fn expired_client(&self, name: &str) -> Arc<ClientConfig> {
+        let mut params = CertificateParams::new(vec![name.to_owned()]).unwrap();
+        params.not_before = date_time_ymd(2020, 1, 1);
+        params.not_after = date_time_ymd(2021, 1, 1);
+        self.showing(&params, &["http/1.1"], rustls::ALL_VERSIONS)
+    }
+
+    fn showing(
+        &self,
+        params: &CertificateParams,
+        protocols: &[&str],
+        versions: &[&'static rustls::SupportedProtocolVersion],
+    ) -> Arc<ClientConfig> {
+        let key = KeyPair::generate().unwrap();
+        let certificate = params.signed_by(&key, &self.issuer).unwrap().der().clone();
+        *self.last.lock().unwrap() = Some(certificate.clone());
+        let key = PrivateKeyDer::try_from(key.serialize_der()).unwrap();
+        let config = unsure(versions).with_client_auth_cert(vec![certificate], key);
+        offering(config.unwrap(), protocols)
+    }
 }
 
 /// A TLS connection.
