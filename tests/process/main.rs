@@ -7,6 +7,7 @@
 )]
 
 mod addresses;
+mod black_holes;
 mod bodies;
 mod bounds;
 mod client_certificates;
