@@ -20,6 +20,7 @@ mod authenticate;
 mod background;
 mod bearer;
 mod caught;
+mod complaints;
 mod cors;
 mod deliver;
 mod forgery;
@@ -83,6 +84,7 @@ pub use verified::VerifiedTokens;
 
 use authenticate::News;
 use caught::caught;
+use complaints::Complaints;
 use forward::Answered;
 use listener::{ConnectionInfo, Purpose};
 use rates::Counted;
@@ -169,6 +171,7 @@ pub struct Proxy {
     worker: WorkerMetrics,
     /// Of the worker, whichever configuration they began with.
     tunnels: TaskTracker,
+    of_the_store: Complaints,
 }
 
 impl std::ops::Deref for Proxy {
@@ -196,6 +199,7 @@ impl Proxy {
             upstreams,
             worker,
             tunnels: TaskTracker::new(),
+            of_the_store: Complaints::default(),
         }
     }
 
@@ -449,16 +453,27 @@ impl Proxy {
                 "request failed"
             );
         } else if rejection.is_operators() {
-            warn!(
-                error = %Causes(rejection),
-                reason = rejection.reason(),
-                "request failed"
-            );
+            self.complain(rejection);
         }
         Told::own(
             self.teller.reject(rejection, transport),
             Outcome::Rejected(rejection.id()),
         )
+    }
+
+    fn complain(&self, rejection: &Rejection) {
+        let not_logged = match rejection {
+            Rejection::StoreUnavailable(_) => self.of_the_store.tell(self.clock.boot()),
+            _ => Some(0),
+        };
+        if let Some(not_logged) = not_logged {
+            warn!(
+                error = %Causes(rejection),
+                reason = rejection.reason(),
+                not_logged,
+                "request failed"
+            );
+        }
     }
 
     /// Answers what the scanner did not take for a head, and closes: something was read in two ways, and none is served.

@@ -81,12 +81,18 @@ fn a_replica_that_is_cut_off_answers_503_and_heals(fleet: &Fleet, person: &mut P
         assert_eq!(public.unwrap().status, 200, "{how}");
         assert_ne!(person.look_at(2, &goes), Outcome::Served);
         assert_eq!(person.look_at(0, &stays), Outcome::Served);
+        for _ in 0..200 {
+            let outcome = person.look_at(2, &stays);
+            assert_eq!(outcome, Outcome::Unavailable, "{how}");
+        }
         far.link.heal();
         eventually("it heals by itself", || {
             far.is_ready() && person.look_at(2, &stays) == Outcome::Served
         });
         assert_eq!(person.look_at(2, &goes), Outcome::Refused);
     }
+    let told = far.log().matches("request failed").count();
+    assert!((1..10).contains(&told), "{told} lines for 400 requests");
 }
 
 /// Its row cannot be written, so it has no lease; the store can be read, so it serves.

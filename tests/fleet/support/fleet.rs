@@ -199,6 +199,11 @@ impl Replica {
         Client::default().send(admin, "GET", "/readyz", "")
     }
 
+    /// What it has logged since it was started.
+    pub fn log(&self) -> String {
+        self.running().log.lock().unwrap().clone()
+    }
+
     /// Nothing of it runs until [`Self::resume`].
     pub fn pause(&self) {
         signal(self.running().child.id(), "STOP");
