@@ -172,6 +172,37 @@ fn modules_know_nothing_of_what_is_none_of_their_business() {
     assert!(violations.is_empty(), "{}", violations.join("\n"));
 }
 
+/// The clocks of two hosts of a database differ, and one may be set: times come from the gateways.
+#[test]
+fn no_statement_reads_the_clock_of_a_database() {
+    const CLOCKS: [&str; 9] = [
+        "now()",
+        "current_timestamp",
+        "clock_timestamp",
+        "unix_timestamp",
+        "unixepoch",
+        "strftime",
+        "sysdate",
+        "localtimestamp",
+        "julianday",
+    ];
+    let migrations =
+        ["sqlite", "postgres", "mysql"].map(|name| root().join("migrations").join(name));
+    let migrations = migrations
+        .iter()
+        .flat_map(|folder| fs::read_dir(folder).unwrap());
+    let migrations = migrations.map(|entry| fs::read_to_string(entry.unwrap().path()).unwrap());
+    let statements = sources().filter(|file| file.path.starts_with("src/store/"));
+    let texts: Vec<String> = statements.map(|file| file.text).chain(migrations).collect();
+    assert!(texts.len() > 30, "the statements are elsewhere");
+    for line in texts.iter().flat_map(|text| text.lines()) {
+        // A method of this program's own types is none of a database.
+        let statement = line.to_lowercase().replace("::now()", "");
+        let clock = CLOCKS.iter().find(|clock| statement.contains(**clock));
+        assert_eq!(clock, None, "{line}");
+    }
+}
+
 #[test]
 fn every_dependency_is_justified() {
     let text = document("ARCHITECTURE.md");
