@@ -41,6 +41,11 @@ impl<S> StrictRequests<S> {
     pub fn get_ref(&self) -> &S {
         &self.stream
     }
+
+    /// What was read ends where a request ends.
+    pub fn is_between_requests(&self) -> bool {
+        matches!(self.scanner.state, State::Begin { .. })
+    }
 }
 
 impl<S: AsyncRead + Unpin> AsyncRead for StrictRequests<S> {

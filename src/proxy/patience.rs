@@ -85,9 +85,12 @@ impl Phase {
 
     /// Every answer has gone out whole, hyper holds no byte of the client's, and waits for the next one.
     pub fn holds_nothing(&self) -> bool {
-        self.is_at_rest()
-            && self.0.awaits_head.load(Ordering::Relaxed)
-            && self.0.flushed.load(Ordering::Relaxed)
+        self.is_at_rest() && self.0.awaits_head.load(Ordering::Relaxed) && self.has_flushed()
+    }
+
+    /// All that was written is with the system.
+    pub fn has_flushed(&self) -> bool {
+        self.0.flushed.load(Ordering::Relaxed)
     }
 
     /// How many heads were served so far, for who wants to know whether there was another one.
@@ -196,8 +199,9 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for TimedHeads<S> {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.is_flushed(false);
-        Pin::new(&mut self.stream).poll_shutdown(cx)
+        let shut = Pin::new(&mut self.stream).poll_shutdown(cx);
+        self.is_flushed(matches!(shut, Poll::Ready(Ok(()))));
+        shut
     }
 
     fn poll_write_vectored(

@@ -388,3 +388,35 @@ fn a_refused_upload_that_goes_on_still_gets_its_answer() {
         let _ = sending.join();
     }
 }
+
+/// The same for a head: its answer is there, and only then comes the rest of it.
+#[test]
+fn a_refused_head_that_goes_on_still_gets_its_answer() {
+    let (upstream, _told) = reader();
+    let (_home, gateway) = gateway(&upstream, "", "");
+    let more = "x".repeat(70_000);
+    for (head, status) in [
+        (format!("GET /?{more}"), 431),
+        (
+            format!("GET / HTTP/1.1\r\nhost: g.test\r\nx-more: {more}"),
+            431,
+        ),
+        ("GET / HTTP/1.1\r\n\nhost: g.test\r\n".to_owned(), 400),
+        (
+            "POST /hook HTTP/1.1\r\nhost: g.test\r\ntransfer-encoding: x\r\n\r\n".to_owned(),
+            400,
+        ),
+    ] {
+        let mut conn = gateway.connect();
+        conn.send(head);
+        let answered = conn.writer().peek(&mut [0]).unwrap();
+        assert_eq!(answered, 1);
+        for _ in 0..4 {
+            // The second would fail, after a reset that came for the first.
+            conn.send(&more);
+            thread::sleep(Duration::from_millis(5));
+        }
+        assert_eq!(conn.answer().status, status);
+        assert_eq!(conn.rest(), b"");
+    }
+}

@@ -17,7 +17,7 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use tokio::io::AsyncWriteExt;
-use tokio::time::{Instant, sleep, sleep_until};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
@@ -81,6 +81,15 @@ async fn wakes(stream: &Http1Stream, until: Instant, stop: &CancellationToken) -
     }
 }
 
+/// Takes what a client goes on to send after the last answer that it gets, and throws it away. If the connection were closed at
+/// once, the system would reset it at the next byte, and the answer with it, unless the client has read it (RFC 9112
+/// section 9.6).
+async fn linger(stream: &Http1Stream) {
+    let socket = stream.get_ref().get_ref().get_ref();
+    // Over when the time is, or the client has gone.
+    let _ = timeout(LINGER, socket.discard()).await;
+}
+
 /// What a burst needs beside the stream.
 struct Connection<'a> {
     current: Rc<Current>,
@@ -138,6 +147,10 @@ impl Connection<'_> {
                         "a client connection ended early"
                     );
                 }
+                let stream = connection.into_parts()?.io.into_inner();
+                if phase.has_flushed() && !stream.get_ref().is_between_requests() {
+                    linger(&stream).await;
+                }
                 return None;
             }
             let now = Instant::now();
@@ -178,6 +191,9 @@ fn http1_builder(settings: &ListenerSettings) -> http1::Builder {
 /// A connection on which nothing was asked for so long, twice at most, has no burst. Shorter than people think, longer than
 /// programs do.
 const REST_AFTER: Duration = Duration::from_millis(250);
+
+/// Longer than an answer takes to the client.
+const LINGER: Duration = Duration::from_secs(2);
 
 /// So many header lines hyper reads on the stack; for any other number it allocates with each request.
 const HYPERS_HEADERS: usize = 100;

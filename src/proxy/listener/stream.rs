@@ -52,6 +52,23 @@ impl ClientStream {
         .await
     }
 
+    /// Takes what the client sends, unread, until it sends no more.
+    pub async fn discard(&self) -> io::Result<()> {
+        let mut bytes = vec![0; DISCARDED];
+        loop {
+            self.wakes().await?;
+            let read = match self.socket() {
+                Socket::Tcp(socket) => socket.try_read(&mut bytes),
+                Socket::Unix(socket) => socket.try_read(&mut bytes),
+            };
+            match read {
+                Ok(0) => return Ok(()),
+                Err(error) if error.kind() != io::ErrorKind::WouldBlock => return Err(error),
+                _ => {}
+            }
+        }
+    }
+
     fn socket(&self) -> &Socket {
         match self {
             Self::Plain(socket) => socket,
@@ -184,3 +201,6 @@ impl AsyncWrite for ClientStream {
         }
     }
 }
+
+/// So much is thrown away at a time.
+const DISCARDED: usize = 16 * 1024;
