@@ -44,10 +44,11 @@ impl Failed {
     /// There is no connection.
     fn not_sent(error: UpstreamError, request: Request<RequestBody>) -> Attempt {
         Attempt::Failed(Self {
+            // Who is reset while it knocks has met the end of a queue, beside which there may be another.
+            elsewhere: !error.is_reset(),
             error,
             again: Some(request),
             is_free: false,
-            elsewhere: true,
             blames_server: true,
         })
     }

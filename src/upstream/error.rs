@@ -103,8 +103,12 @@ impl UpstreamError {
 
     /// Whether the server reset the connection, or the system did in its place.
     pub(super) fn is_reset(&self) -> bool {
-        let Self::Closed { cause, .. } = self else {
-            return false;
+        let cause = match self {
+            Self::Connect { cause, .. } => {
+                return cause.kind() == io::ErrorKind::ConnectionReset;
+            }
+            Self::Closed { cause, .. } => cause,
+            _ => return false,
         };
         let causes = std::iter::successors(cause.source(), |cause| (*cause).source());
         causes

@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use crate::http2::with_http2;
 use crate::support::frames::{
-    DATA, END_HEADERS, END_STREAM, Frames, HEADERS, PING, RST_STREAM, SETTINGS, block, frame, get,
+    DATA, END_HEADERS, END_STREAM, Frames, HEADERS, PING, RST_STREAM, SETTINGS, WINDOW_UPDATE,
+    block, frame, get,
 };
 use crate::support::{Conn, Gateway, Home, PATIENCE, Upstream, header, only_app, timed};
 
@@ -188,6 +189,29 @@ fn a_stream_without_room_is_reset_alone() {
         assert_eq!(conn.next_of(&[HEADERS]).unwrap().status(), Some(200));
         conn.send(&frame(PING, 0, 0, b"there it"));
         assert_eq!(conn.next_of(&[PING]).unwrap().payload, b"there it");
+    }
+}
+
+/// It is read, if slowly: each time some of it, and in all for longer than anything may wait.
+#[test]
+fn a_stream_that_is_read_slowly_goes_on() {
+    let (upstream, _told) = flood();
+    let (_home, gateway) = with_http2(&upstream, "[server.limits]\nwrite_timeout = \"1s\"\n");
+    let mut conn = Frames::open(gateway.address);
+    let flags = END_HEADERS | END_STREAM;
+    conn.send(&frame(HEADERS, flags, 1, &get("/public/", &[])));
+    let mut came = 0;
+    for round in 1..=10 {
+        while came < round * 65_535 {
+            let next = conn.next_of(&[DATA, RST_STREAM]).unwrap();
+            assert_eq!(next.kind, DATA, "reset in round {round}");
+            came += next.payload.len();
+        }
+        thread::sleep(Duration::from_millis(300));
+        for stream in [0, 1] {
+            let room = 65_535_u32.to_be_bytes();
+            conn.send(&frame(WINDOW_UPDATE, 0, stream, &room));
+        }
     }
 }
 
