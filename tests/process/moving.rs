@@ -1,9 +1,6 @@
 //! `portcullis sessions move`: nobody is logged out, and nobody is let in again.
 
-use sqlx::mysql::MySqlConnectOptions;
-use sqlx::postgres::PgConnectOptions;
-use sqlx::{AssertSqlSafe, ConnectOptions, raw_sql};
-
+use crate::support::databases::{mysql_database, postgres_database};
 use crate::support::{Gateway, Home, Upstream, only_app};
 
 #[test]
@@ -117,63 +114,4 @@ fn nothing_is_moved_into_a_store_that_is_used_or_from_one_that_a_gateway_works_o
 fn stop(mut gateway: Gateway) {
     gateway.signal("TERM");
     assert!(gateway.ended().success());
-}
-
-/// The URLs of new databases on the servers that `scripts/databases` has started.
-fn mysql_database() -> String {
-    new_database("PORTCULLIS_TEST_MARIADB", async |server, create| {
-        let options = server.parse::<MySqlConnectOptions>().unwrap();
-        raw_sql(create)
-            .execute(&mut options.connect().await.unwrap())
-            .await
-            .unwrap();
-    })
-}
-
-fn postgres_database() -> String {
-    new_database("PORTCULLIS_TEST_POSTGRES", async |server, create| {
-        let options = server.parse::<PgConnectOptions>().unwrap();
-        raw_sql(create)
-            .execute(&mut options.connect().await.unwrap())
-            .await
-            .unwrap();
-    })
-}
-
-fn new_database(variable: &str, run: impl AsyncFnOnce(&str, AssertSqlSafe<String>)) -> String {
-    let server = server_url(variable);
-    let random = portcullis::session::SessionHandle::random();
-    let name: String = random
-        .as_bytes()
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect();
-    let name = format!("portcullis_{name}");
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .unwrap();
-    runtime.block_on(run(
-        &server,
-        AssertSqlSafe(format!("CREATE DATABASE {name}")),
-    ));
-    let (server, _) = server.rsplit_once('/').unwrap();
-    format!("{server}/{name}")
-}
-
-fn server_url(variable: &str) -> String {
-    const FILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/.test/databases/env");
-    let text = std::fs::read_to_string(FILE).unwrap_or_default();
-    std::env::var(variable)
-        .ok()
-        .or_else(|| {
-            Some(
-                text.lines()
-                    .find_map(|line| line.strip_prefix(variable)?.strip_prefix('='))?
-                    .to_owned(),
-            )
-        })
-        .unwrap_or_else(|| {
-            panic!("there is no {variable}: run ./scripts/databases up before the tests")
-        })
 }

@@ -22,6 +22,7 @@ mod paths;
 mod proxies;
 mod runner;
 mod sessions;
+mod stores;
 #[expect(
     dead_code,
     unused_imports,
@@ -44,7 +45,7 @@ fn main() -> std::process::ExitCode {
         Chapter::over_all(tokens::CASES, &["t055"]),
         Chapter::of(timing::CASES),
         Chapter::over_all(cookies::CASES, &["t063"]),
-        Chapter::of(sessions::CASES),
+        Chapter::of(sessions::CASES).on_all_databases(&["t084", "t090"]),
         Chapter::over_all(logout::CASES, &["t097"]),
         Chapter::of(framing::CASES),
         Chapter::of(http2::CASES),

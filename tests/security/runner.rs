@@ -10,6 +10,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
+use crate::stores::Database;
 use crate::transport::Transport;
 
 /// One number of the list.
@@ -22,10 +23,11 @@ pub struct Case {
     pub run: fn(&mut Tried),
 }
 
-/// Cases, and how their requests get to the gateway.
+/// Cases, how their requests get to the gateway, and where its sessions are.
 pub struct Chapter {
     cases: &'static [Case],
     transports: &'static [Transport],
+    databases: &'static [Database],
     /// These are about HTTP/1.1 itself, or about what is the same in all.
     once: &'static [&'static str],
 }
@@ -36,23 +38,41 @@ impl Chapter {
         Self {
             cases,
             transports: &[Transport::Http1],
+            databases: &[Database::Sqlite],
             once: &[],
+        }
+    }
+
+    /// On SQLite and on PostgreSQL, but for those of these numbers.
+    pub const fn on_all_databases(self, once: &'static [&'static str]) -> Self {
+        Self {
+            databases: Database::ALL,
+            once,
+            ..self
         }
     }
 
     /// Over HTTP/1.1, TLS and HTTP/2, but for those of these numbers.
     pub const fn over_all(cases: &'static [Case], once: &'static [&'static str]) -> Self {
         Self {
-            cases,
             transports: Transport::ALL,
             once,
+            ..Self::of(cases)
         }
     }
 
-    fn transports(&self, case: &Case) -> &'static [Transport] {
+    fn wanted(&self, case: &'static Case) -> Wanted {
         match self.once.iter().any(|number| case.name.starts_with(number)) {
-            true => &[Transport::Http1],
-            false => self.transports,
+            true => Wanted {
+                case,
+                transports: &[Transport::Http1],
+                databases: &[Database::Sqlite],
+            },
+            false => Wanted {
+                case,
+                transports: self.transports,
+                databases: self.databases,
+            },
         }
     }
 }
@@ -64,6 +84,8 @@ pub struct Tried {
     failures: Vec<String>,
     missing: Option<&'static str>,
     elsewhere: Vec<&'static str>,
+    /// How the variants are tried now.
+    over: String,
 }
 
 impl Tried {
@@ -71,9 +93,8 @@ impl Tried {
     pub fn variant(&mut self, what: impl Display, holds: impl FnOnce()) {
         self.variants += 1;
         if catch_unwind(AssertUnwindSafe(holds)).is_err() {
-            let over = Transport::current().name();
             self.failures
-                .push(format!("{over}, {what}: {}", last_words()));
+                .push(format!("{}, {what}: {}", self.over, last_words()));
         }
     }
 
@@ -131,15 +152,12 @@ pub fn run(chapters: &[Chapter]) -> ExitCode {
     };
     let cases: Vec<Wanted> = chapters
         .iter()
-        .flat_map(|chapter| {
-            let cases = chapter.cases.iter();
-            cases.map(|case| (case, chapter.transports(case)))
-        })
-        .filter(|(case, _)| asked.wants(case.name))
+        .flat_map(|chapter| chapter.cases.iter().map(|case| chapter.wanted(case)))
+        .filter(|wanted| asked.wants(wanted.case.name))
         .collect();
     if asked.list {
-        for (case, _) in &cases {
-            print(&format!("{}: test\n", case.name));
+        for wanted in &cases {
+            print(&format!("{}: test\n", wanted.case.name));
         }
         return ExitCode::SUCCESS;
     }
@@ -161,24 +179,37 @@ pub fn run(chapters: &[Chapter]) -> ExitCode {
     table(&cases, &done)
 }
 
-/// A case that was asked for, and how its requests go.
-type Wanted = (&'static Case, &'static [Transport]);
+/// A case that was asked for, and all ways in which it is tried.
+#[derive(Clone, Copy)]
+struct Wanted {
+    case: &'static Case,
+    transports: &'static [Transport],
+    databases: &'static [Database],
+}
 
 fn take(next: &AtomicUsize, cases: &[Wanted]) -> Option<(usize, Wanted)> {
     let number = next.fetch_add(1, Ordering::Relaxed);
     Some((number, *cases.get(number)?))
 }
 
-fn one((case, transports): Wanted) -> Tried {
+fn one(wanted: Wanted) -> Tried {
     let mut tried = Tried::default();
-    for transport in transports {
+    let databases = wanted.databases.iter();
+    let ways = databases.flat_map(|database| {
+        let transports = wanted.transports.iter();
+        transports.map(move |transport| (transport, database))
+    });
+    for (transport, database) in ways {
         transport.choose();
-        let ran = catch_unwind(AssertUnwindSafe(|| (case.run)(&mut tried)));
+        database.choose();
+        tried.over = format!("{} and {}", transport.name(), database.name());
+        let ran = catch_unwind(AssertUnwindSafe(|| (wanted.case.run)(&mut tried)));
         if ran.is_err() {
-            let failure = format!("{}: {}", transport.name(), last_words());
+            let failure = format!("{}: {}", tried.over, last_words());
             tried.failures.push(failure);
         }
     }
+    Database::Sqlite.choose();
     Transport::Http1.choose();
     if tried.variants == 0 && tried.missing.is_none() && tried.failures.is_empty() {
         tried.failures.push("nothing was tried".to_owned());
@@ -190,7 +221,11 @@ fn table(cases: &[Wanted], done: &[(usize, Tried)]) -> ExitCode {
     let mut text = String::from("\nno.    result  variants  title\n");
     let (mut failed, mut waiting) = (0, 0);
     for (number, tried) in done {
-        let (case, transports) = cases[*number];
+        let Wanted {
+            case,
+            transports,
+            databases,
+        } = cases[*number];
         let only_elsewhere = tried.elsewhere.len() == tried.variants;
         let result = match (tried.failures.is_empty(), tried.missing) {
             (false, _) => "FAILED",
@@ -212,6 +247,9 @@ fn table(cases: &[Wanted], done: &[(usize, Tried)]) -> ExitCode {
         }
         if transports.len() > 1 {
             text.push_str(&format!("{:<26}over HTTP/1.1, TLS and HTTP/2\n", ""));
+        }
+        if databases.len() > 1 {
+            text.push_str(&format!("{:<26}on SQLite and on PostgreSQL\n", ""));
         }
         for test in &tried.elsewhere {
             text.push_str(&format!("{:<26}see {test}\n", ""));

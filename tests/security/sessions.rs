@@ -1,6 +1,6 @@
 //! Chapter 5: Refresh, rotation, revocation: what has ended has ended everywhere, at once, and stays so.
 //!
-//! Two replicas are two processes on one store.
+//! Two replicas are two processes on one store: a file of SQLite, and then a PostgreSQL.
 
 use std::io::Read;
 use std::net::TcpStream;
@@ -136,6 +136,15 @@ pub const CASES: &[Case] = &[
 
 const REFRESH: &str = "/auth/session/refresh";
 
+/// The streams of [`t085_open_streams`] that are no plain answers of HTTP/1.1.
+const OTHER_STREAMS: [&str; 5] = [
+    "tests/gateway/streams.rs::a_websocket_is_closed_with_4401_when_its_session_ends",
+    "tests/gateway/streams.rs::a_refresh_cuts_nothing",
+    "tests/gateway/streams.rs::a_long_poll_that_is_answered_after_the_logout_gets_401",
+    "tests/process/http2.rs::a_revocation_resets_the_streams_of_its_session_alone",
+    "tests/process/http2.rs::a_revocation_closes_websockets_on_streams",
+];
+
 /// Refreshes as often as a test wants, and no honest parallel use: who comes late is a thief.
 const NO_GRACE: Setup = Setup {
     public_url: None,
@@ -228,6 +237,17 @@ fn t069_replay_on_the_other_replica(tried: &mut Tried) {
             assert_eq!(answer.status, 200);
             let replayed = world.raw_on(&mut conns[there], get(&alice.access));
             assert_eq!(replayed.status, 401);
+        });
+    }
+    for number in 0..20 {
+        tried.variant(format!("all devices {number}"), || {
+            let (here, there) = (number % 2, (number + 1) % 2);
+            let devices = [world.login("carol"), world.login("carol")];
+            let logout = post("/auth/signout-all", &devices[0].access);
+            clears(&world.raw_on(&mut conns[here], logout));
+            for device in &devices {
+                is_over(&world.raw_on(&mut conns[there], get(&device.access)));
+            }
         });
     }
     world.nothing_recorded();
@@ -615,10 +635,10 @@ const SHORT_LEASE: Setup = Setup {
     more: "[revocation]\nlease = \"500ms\"\npoll = \"20ms\"\n",
 };
 
-const AWAY: &str = "BEGIN IMMEDIATE; ALTER TABLE session RENAME TO session_away; ALTER TABLE revocation RENAME TO revocation_away; \
-    ALTER TABLE replica RENAME TO replica_away; COMMIT";
-const BACK: &str = "BEGIN IMMEDIATE; ALTER TABLE session_away RENAME TO session; ALTER TABLE revocation_away RENAME TO revocation; \
-    ALTER TABLE replica_away RENAME TO replica; COMMIT";
+const AWAY: &str = "ALTER TABLE session RENAME TO session_away; ALTER TABLE revocation RENAME TO revocation_away; \
+    ALTER TABLE replica RENAME TO replica_away";
+const BACK: &str = "ALTER TABLE session_away RENAME TO session; ALTER TABLE revocation_away RENAME TO revocation; \
+    ALTER TABLE replica_away RENAME TO replica";
 
 fn t082_store_read_only(tried: &mut Tried) {
     let world = World::with(&SHORT_LEASE);
@@ -771,6 +791,9 @@ fn t085_open_streams(tried: &mut Tried) {
                 );
             });
         }
+    }
+    for test in OTHER_STREAMS {
+        tried.elsewhere(test);
     }
 }
 

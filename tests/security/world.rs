@@ -11,12 +11,10 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use portcullis::session::{KeyState, MasterKey, SigningKey};
 use portcullis::store::SessionStore;
 use serde_json::Value;
-use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
-use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Row, raw_sql};
-use tokio::runtime::Runtime;
 
+use crate::stores::Store;
 use crate::support::tls::write_certificate;
-use crate::support::{Answer, Conn, Gateway, Home, PATIENCE, Upstream};
+use crate::support::{Answer, Conn, Gateway, Home, Upstream};
 use crate::transport::{Bridge, Transport};
 
 /// What differs from the usual configuration; each text goes into the section of that name.
@@ -124,6 +122,7 @@ type Scripts = Arc<Mutex<Vec<(String, String)>>>;
 /// One gateway and one recorder. Dropped, it holds the program to what every case holds it to.
 pub struct World {
     pub home: Home,
+    store: Store,
     gateway: Option<Gateway>,
     other: Option<Gateway>,
     _bridge: Option<Bridge>,
@@ -157,7 +156,9 @@ impl World {
         if setup.tls {
             write_certificate(&home.path(""), "g", &["g.test"]);
         }
-        std::fs::write(home.config(), configuration(&setup, upstream.address)).unwrap();
+        let store = Store::new();
+        let text = configuration(&setup, upstream.address) + &store.section();
+        std::fs::write(home.config(), text).unwrap();
         std::fs::write(home.path("admin.token"), format!("{ADMIN}\n")).unwrap();
         owner_alone(&home.path("admin.token"));
         let mut gateway = home.start();
@@ -170,6 +171,7 @@ impl World {
             other: None,
             _bridge: bridge,
             home,
+            store,
             recorded,
             scripts,
             secrets: RefCell::default(),
@@ -218,8 +220,10 @@ impl World {
     pub fn signing_key(&self) -> SigningKey {
         let master = std::fs::read_to_string(self.home.path("portcullis.key")).unwrap();
         let master = MasterKey::parse(master.trim()).unwrap();
-        let url = format!("sqlite:{}", self.home.path("portcullis.db").display());
-        let keys = runtime().block_on(async {
+        let url = self.store.url(&self.home);
+        let mut runtime = tokio::runtime::Builder::new_current_thread();
+        let runtime = runtime.enable_all().build().unwrap();
+        let keys = runtime.block_on(async {
             let store = SessionStore::open(&url).await.unwrap();
             let keys = store.signing_keys().await.unwrap();
             store.close().await;
@@ -243,39 +247,17 @@ impl World {
 
     /// Runs statements on the store as somebody else.
     pub fn sql(&self, statements: &str) {
-        let (runtime, mut connection) = self.open_store();
-        let statements = AssertSqlSafe(statements.to_owned());
-        runtime
-            .block_on(raw_sql(statements).execute(&mut connection))
-            .unwrap();
+        self.store.execute(&self.home, statements);
     }
 
     /// The one number that a query gives.
     pub fn count(&self, query: &str) -> i64 {
-        let (runtime, mut connection) = self.open_store();
-        let query = AssertSqlSafe(query.to_owned());
-        let row = runtime.block_on(raw_sql(query).fetch_one(&mut connection));
-        row.unwrap().get(0)
+        self.store.count(&self.home, query)
     }
 
     /// Lets nobody write to the store until it is dropped.
     pub fn locked(&self) -> impl Drop {
-        let (runtime, mut connection) = self.open_store();
-        let begin = raw_sql(AssertSqlSafe("BEGIN IMMEDIATE".to_owned()));
-        runtime.block_on(begin.execute(&mut connection)).unwrap();
-        Lock {
-            runtime,
-            connection: Some(connection),
-        }
-    }
-
-    fn open_store(&self) -> (Runtime, SqliteConnection) {
-        let runtime = runtime();
-        let options = SqliteConnectOptions::new()
-            .filename(self.home.path("portcullis.db"))
-            .busy_timeout(PATIENCE);
-        let connection = runtime.block_on(options.connect()).unwrap();
-        (runtime, connection)
+        self.store.locked(&self.home)
     }
 
     /// All bytes of the store; not read by this process, which would lose its locks on the file as it closes it.
@@ -620,24 +602,6 @@ pub const SMUGGLED: &str = "GET /public/smuggled HTTP/1.1\r\nhost: g.test\r\n\r\
 
 /// Stands for a stream.
 const STREAM: &str = "stream";
-
-struct Lock {
-    runtime: Runtime,
-    connection: Option<SqliteConnection>,
-}
-
-impl Drop for Lock {
-    fn drop(&mut self) {
-        if let Some(connection) = self.connection.take() {
-            let _ = self.runtime.block_on(connection.close());
-        }
-    }
-}
-
-fn runtime() -> Runtime {
-    let mut builder = tokio::runtime::Builder::new_current_thread();
-    builder.enable_all().build().unwrap()
-}
 
 pub fn contains(bytes: &[u8], needle: &[u8]) -> bool {
     bytes.windows(needle.len()).any(|window| window == needle)

@@ -1,5 +1,6 @@
 //! The gateway as a process, its command line, a client that sends and reads bytes, and upstreams that do what they are told.
 
+pub mod databases;
 pub mod frames;
 mod gateway;
 pub mod load;
