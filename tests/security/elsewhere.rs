@@ -101,14 +101,6 @@ pub const CASES: &[Case] = &[
         },
     },
     Case {
-        name: "t119g_panic_in_a_stage",
-        title: "a panic in a stage is answered with 500, and no stage follows (forced around the stages: nothing sent panics one)",
-        own: "before and after the stage has waited",
-        run: |tried| {
-            tried.elsewhere("src/proxy/caught.rs::a_stage_that_panics_is_followed_by_no_other");
-        },
-    },
-    Case {
         name: "t119i_end_under_load",
         title: "SIGTERM under load: no answer loses its cookies, no rotation is half done",
         own: "connections that wait to be accepted, SIGKILL",

@@ -18,6 +18,7 @@ mod http2;
 mod identity;
 mod logout;
 mod operations;
+mod panics;
 mod paths;
 mod proxies;
 mod runner;
@@ -51,6 +52,7 @@ fn main() -> std::process::ExitCode {
         Chapter::of(http2::CASES),
         Chapter::of(floods::CASES),
         Chapter::of(operations::CASES),
+        Chapter::of(panics::CASES),
         Chapter::of(elsewhere::CASES),
     ])
 }

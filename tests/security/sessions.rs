@@ -155,6 +155,7 @@ const NO_GRACE: Setup = Setup {
     session: "reuse_grace = \"0s\"\nrefreshes_per_minute = 1000",
     cookies: None,
     identity: "",
+    library: None,
     log: None,
     more: "",
 };
@@ -631,6 +632,7 @@ const SHORT_LEASE: Setup = Setup {
     session: "",
     cookies: None,
     identity: "",
+    library: None,
     log: None,
     more: "[revocation]\nlease = \"500ms\"\npoll = \"20ms\"\n",
 };

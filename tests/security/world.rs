@@ -3,6 +3,7 @@
 use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -31,6 +32,8 @@ pub struct Setup {
     pub session: &'static str,
     pub cookies: Option<&'static str>,
     pub identity: &'static str,
+    /// The source, in C, of a library that the program finds before the system's.
+    pub library: Option<&'static str>,
     /// Absent: `debug`.
     pub log: Option<&'static str>,
     /// Whole sections.
@@ -161,7 +164,10 @@ impl World {
         std::fs::write(home.config(), text).unwrap();
         std::fs::write(home.path("admin.token"), format!("{ADMIN}\n")).unwrap();
         owner_alone(&home.path("admin.token"));
-        let mut gateway = home.start();
+        let mut gateway = match setup.library {
+            None => home.start(),
+            Some(source) => home.start_with_library(&compiled(&home, source)),
+        };
         let bridge = transport.bridge_to(gateway.address);
         if let Some(bridge) = &bridge {
             gateway.address = bridge.address;
@@ -471,6 +477,17 @@ pub fn request(method: &str, target: &str, headers: &[(&str, &str)]) -> String {
         request += "Content-Length: 0\r\n";
     }
     request + "\r\n"
+}
+
+/// By the compiler that the crate itself is built with.
+fn compiled(home: &Home, source: &str) -> PathBuf {
+    let (text, library) = (home.path("library.c"), home.path("library.so"));
+    std::fs::write(&text, source).unwrap();
+    let mut cc = std::process::Command::new("cc");
+    cc.args(["-shared", "-fPIC", "-o"]).args([&library, &text]);
+    let ended = cc.output().unwrap();
+    assert!(ended.status.success(), "{ended:?}");
+    library
 }
 
 fn owner_alone(path: &std::path::Path) {
