@@ -124,7 +124,7 @@ impl VerifiedAccessToken {
         // Parsed as it was when they were taken: an object, and not deeper than the parser goes.
         let claims: Result<serde_json::Map<String, serde_json::Value>, _> =
             serde_json::from_str(payload.claims.get());
-        if payload.iss != issuer || claims.is_err() {
+        if payload.iss != issuer || payload.iat < 0 || claims.is_err() {
             return Err(InvalidAccessToken::BadClaims);
         }
         Ok(Self {

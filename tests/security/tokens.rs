@@ -374,6 +374,8 @@ fn t046_times_of_other_types(tried: &mut Tried) {
         ("issued in an hour", "iat", json!(now + 3600)),
         ("issued in half a minute", "iat", json!(now + 30)),
         ("issued at the end of time", "iat", json!(i64::MAX)),
+        ("issued before time", "iat", json!(-1)),
+        ("issued at the beginning of time", "iat", json!(i64::MIN)),
         ("not before in an hour", "nbf", json!(now + 3600)),
         ("not before an hour ago", "nbf", json!(now - 3600)),
         ("not before of another type", "nbf", json!("now")),
