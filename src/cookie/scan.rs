@@ -145,11 +145,16 @@ pub(super) fn is_own(name: &[u8], value: &[u8]) -> bool {
     } else {
         name
     };
-    let bare = name
-        .strip_prefix(b"__Host-")
-        .or_else(|| name.strip_prefix(b"__Secure-"))
+    let bare = without_prefix(name, b"__Host-")
+        .or_else(|| without_prefix(name, b"__Secure-"))
         .unwrap_or(name);
     bare == ACCESS.as_bytes() || bare == REFRESH.as_bytes() || bare == ID_REFRESH.as_bytes()
+}
+
+/// In any case, as browsers take them (RFC 6265bis section 4.1.3).
+fn without_prefix<'n>(name: &'n [u8], prefix: &[u8]) -> Option<&'n [u8]> {
+    let (start, rest) = name.split_at_checked(prefix.len())?;
+    start.eq_ignore_ascii_case(prefix).then_some(rest)
 }
 
 /// Percent-decoded once; tokens have no character that needs it, but clients may encode them all the same.
