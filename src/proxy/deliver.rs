@@ -19,7 +19,7 @@ use tracing::debug;
 use super::authenticate::News;
 use super::forward::{Answered, ClientSide};
 use super::headers::{NO_STORE, protect_from_caches};
-use super::policy::{Auth, ForwardPolicy};
+use super::policy::ForwardPolicy;
 use super::rejection::{Rejection, Unproven};
 use super::reply::{Reply, ReplyBody, Tie, Transport};
 use super::tunnel::{self, CutReason, TunnelKind, TunnelTerms};
@@ -33,9 +33,6 @@ impl Proxy {
     pub(super) fn deliver(&self, mut answered: Answered, policy: &ForwardPolicy) -> Told {
         let outcome = Outcome::forwarded(answered.response.status());
         let (identity, upstream_time) = (answered.identity.clone(), Some(answered.upstream_time));
-        if policy.admission.auth != Auth::None {
-            protect_from_caches(answered.response.headers_mut());
-        }
         if policy.forbid_upstream_401
             && identity.user().is_some()
             && self.teller.says_over(answered.response.status())
@@ -78,6 +75,10 @@ impl Proxy {
         }
         let headers = answered.response.headers_mut();
         self.rules.client(headers);
+        // After what `Connection` of the answer names has gone: it could name this.
+        if answered.is_personal {
+            protect_from_caches(headers);
+        }
         self.tell(headers, &answered.news, answered.transport);
         let may_last = answered
             .response

@@ -11,7 +11,7 @@ use super::authenticate::{Authenticated, Identity, News, is_websocket_handshake}
 use super::headers::Told;
 use super::http2;
 use super::listener::Running;
-use super::policy::{ForwardPolicy, UpstreamHost};
+use super::policy::{Auth, ForwardPolicy, UpstreamHost};
 use super::receive::Received;
 use super::rejection::Rejection;
 use super::reply::Transport;
@@ -24,6 +24,8 @@ use crate::upstream::{Replay, Terms, UpstreamBody};
 #[derive(Debug)]
 pub struct Answered {
     pub response: Response<UpstreamBody>,
+    /// It may depend on who asked.
+    pub is_personal: bool,
     pub identity: Identity,
     pub news: News,
     /// The client's side of a WebSocket, if it asked for one.
@@ -181,6 +183,7 @@ impl Proxy {
         let upstream_time = self.clock.boot().since(started);
         Ok(Answered {
             response,
+            is_personal: policy.admission.auth != Auth::None,
             identity,
             news,
             websocket,

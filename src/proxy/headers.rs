@@ -188,33 +188,40 @@ impl HeaderRules {
 
 /// Marks an answer that depends on who asked as not to be kept, unless the application has said itself who may.
 pub fn protect_from_caches(headers: &mut HeaderMap) {
-    let Some(stated) = headers.get(CACHE_CONTROL) else {
-        headers.insert(CACHE_CONTROL, NO_STORE);
-        return;
-    };
-    let decided = ["public", "s-maxage", "private", "no-store"];
-    let decides = |directive: &[u8]| {
-        let name = directive
-            .split(|byte| *byte == b'=')
-            .next()
-            .unwrap_or_default();
-        decided
-            .iter()
-            .any(|known| name.eq_ignore_ascii_case(known.as_bytes()))
-    };
-    if !headers
-        .get_all(CACHE_CONTROL)
-        .iter()
-        .flat_map(tokens)
+    let lines = || headers.get_all(CACHE_CONTROL).iter();
+    if lines()
+        .flat_map(|line| directives(line.as_bytes()))
         .any(decides)
     {
-        let mut private = b"private, ".to_vec();
-        private.extend_from_slice(stated.as_bytes());
-        headers.insert(
-            CACHE_CONTROL,
-            HeaderValue::from_bytes(&private).unwrap_or(NO_STORE),
-        );
+        return;
     }
+    let stated: Vec<&[u8]> = lines().map(HeaderValue::as_bytes).collect();
+    let stated = stated.join(&b", "[..]);
+    let marked = match stated.is_empty() {
+        true => NO_STORE,
+        false => HeaderValue::from_bytes(&[b"private, ", &stated[..]].concat()).unwrap_or(NO_STORE),
+    };
+    headers.insert(CACHE_CONTROL, marked);
+}
+
+/// `private` with a list of fields is about these alone, and leaves the rest to shared caches (RFC 9111 section 5.2.2.7).
+fn decides(directive: &[u8]) -> bool {
+    let is = |word: &str| directive.eq_ignore_ascii_case(word.as_bytes());
+    let shared_age = directive
+        .get(.."s-maxage=".len())
+        .is_some_and(|start| start.eq_ignore_ascii_case(b"s-maxage="));
+    is("public") || is("private") || is("no-store") || shared_age
+}
+
+/// What is between the commas that are in no quotes.
+fn directives(line: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let (mut quoted, mut escaped) = (false, false);
+    line.split(move |byte| {
+        quoted ^= *byte == b'"' && !escaped;
+        escaped = quoted && !escaped && *byte == b'\\';
+        *byte == b',' && !quoted
+    })
+    .map(<[u8]>::trim_ascii)
 }
 
 pub const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");
