@@ -162,6 +162,7 @@ impl HeaderRules {
     fn is_gateways_word(&self, name: &str) -> bool {
         self.is_identity(name)
             || starts_folded(name, "x-forwarded-")
+            || starts_folded(name, "x-original-")
             || starts_folded(name, "portcullis-")
             // And its chain (RFC 9440 section 4).
             || starts_folded(name, CLIENT_CERT.as_str())
@@ -260,15 +261,18 @@ const SESSION_HEADERS: [&str; 5] = [
     "st-refresh-token",
 ];
 
-/// Where a request came from, or went to, as told by another proxy; some frameworks route by them.
-const NOT_FROM_CLIENTS: [&str; 7] = [
+/// Where a request came from, or went to, as told by another proxy; some frameworks route by them. `Proxy` becomes `HTTP_PROXY` in
+/// the environment of CGI programs, which then send what they ask for there (CVE-2016-5385).
+const NOT_FROM_CLIENTS: [&str; 9] = [
     "forwarded",
+    "x-forwarded",
     "x-real-ip",
-    "x-original-url",
-    "x-original-uri",
-    "x-original-method",
-    "x-original-host",
     "x-rewrite-url",
+    "x-override-url",
+    "x-http-host-override",
+    "x-envoy-original-path",
+    "x-envoy-original-host",
+    "proxy",
 ];
 
 /// Where a body ends is said by the gateway anew; their aliases (`Content_Length`) would say something else.
