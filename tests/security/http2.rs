@@ -66,7 +66,7 @@ fn head<'a>(method: &'a str, path: &'a str, more: &[(&'a str, &'a str)]) -> Vec<
 }
 
 /// What a request without a body is answered with; `None` if its stream or the connection is ended.
-fn asked(world: &World, fields: &[u8]) -> Option<u16> {
+pub fn asked(world: &World, fields: &[u8]) -> Option<u16> {
     let mut conn = Frames::open(world.gateway().address);
     conn.send(&frame(HEADERS, END_STREAM | END_HEADERS, 1, fields));
     let answer = conn.next_of(&[HEADERS, RST_STREAM, GOAWAY])?;

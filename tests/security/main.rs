@@ -34,6 +34,7 @@ mod support;
 mod timing;
 mod tokens;
 mod transport;
+mod variants;
 mod world;
 
 use runner::Chapter;
@@ -53,6 +54,7 @@ fn main() -> std::process::ExitCode {
         Chapter::of(floods::CASES),
         Chapter::of(operations::CASES),
         Chapter::of(panics::CASES),
+        Chapter::over_all(variants::CASES, &["t008", "t030", "t091", "t105", "t115"]),
         Chapter::of(elsewhere::CASES),
     ])
 }

@@ -120,7 +120,17 @@ impl Held {
 }
 
 /// What the application does with a path instead of the usual.
-type Scripts = Arc<Mutex<Vec<(String, String)>>>;
+type Scripts = Arc<Mutex<Vec<(String, Script)>>>;
+
+#[derive(Clone)]
+enum Script {
+    /// A stream that does not end.
+    Stream,
+    /// These lines, which begin with the status, and no body.
+    Lines(String),
+    /// These bytes and no others.
+    Bytes(String),
+}
 
 /// One gateway and one recorder. Dropped, it holds the program to what every case holds it to.
 pub struct World {
@@ -276,13 +286,23 @@ impl World {
 
     /// The application answers this path with a stream that does not end.
     pub fn streams_at(&self, path: &str) {
-        self.answers(path, STREAM);
+        self.plays(path, Script::Stream);
     }
 
     /// The application answers this path with these lines, which begin with the status, and no body.
     pub fn answers(&self, path: &str, lines: &str) {
-        let script = (path.to_owned(), lines.to_owned());
-        self.scripts.lock().unwrap().push(script);
+        self.plays(path, Script::Lines(lines.to_owned()));
+    }
+
+    /// The application answers this path with these bytes.
+    pub fn answers_bytes(&self, path: &str, bytes: &str) {
+        self.plays(path, Script::Bytes(bytes.to_owned()));
+    }
+
+    fn plays(&self, path: &str, script: Script) {
+        let mut scripts = self.scripts.lock().unwrap();
+        scripts.retain(|(known, _)| known != path);
+        scripts.push((path.to_owned(), script));
     }
 
     /// What has come to the application since this was asked last.
@@ -509,15 +529,19 @@ fn recorder(recorded: Arc<Mutex<Vec<Recorded>>>, scripts: Scripts) -> Upstream {
             let scripts = scripts.lock().unwrap();
             scripts.iter().find(|(known, _)| known == path).cloned()
         };
-        if script.as_ref().is_some_and(|(_, lines)| lines == STREAM) {
-            peer.send("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n");
-            while peer.send("5\r\ntick\n\r\n") {
-                std::thread::sleep(Duration::from_millis(20));
+        match script {
+            Some((_, Script::Stream)) => {
+                peer.send("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n");
+                while peer.send("5\r\ntick\n\r\n") {
+                    std::thread::sleep(Duration::from_millis(20));
+                }
+                return false;
             }
-            return false;
-        }
-        if let Some((_, lines)) = script {
-            return peer.send(format!("HTTP/1.1 {lines}\r\ncontent-length: 0\r\n\r\n"));
+            Some((_, Script::Lines(lines))) => {
+                return peer.send(format!("HTTP/1.1 {lines}\r\ncontent-length: 0\r\n\r\n"));
+            }
+            Some((_, Script::Bytes(bytes))) => return peer.send(bytes),
+            None => {}
         }
         let login = target
             .strip_prefix("/login?")
@@ -616,9 +640,6 @@ websocket = false
 
 /// Comes after each attack on the same connection; it must never reach the application.
 pub const SMUGGLED: &str = "GET /public/smuggled HTTP/1.1\r\nhost: g.test\r\n\r\n";
-
-/// Stands for a stream.
-const STREAM: &str = "stream";
 
 pub fn contains(bytes: &[u8], needle: &[u8]) -> bool {
     bytes.windows(needle.len()).any(|window| window == needle)
