@@ -3,7 +3,7 @@
 use std::thread;
 use std::time::Duration;
 
-use crate::support::{Conn, Gateway, Home, Upstream, eventually, only_app, timed};
+use crate::support::{Answer, Conn, Gateway, Home, Upstream, eventually, only_app, timed};
 
 fn gateway(upstream: &Upstream, limits: &str) -> (Home, Gateway) {
     let home = Home::new(&format!(
@@ -98,12 +98,15 @@ fn the_rest_ends_in_time() {
 #[test]
 fn a_client_that_goes_away_while_it_rests_frees_its_place() {
     let upstream = Upstream::application();
-    let home = Home::new("");
-    let more = format!(
+    let home = Home::new(&format!(
         "[server.limits]\nconnections = 3\n{}",
         only_app(upstream.address)
-    );
-    home.configure(&more.replace("workers = 2", "workers = 1"));
+    ));
+    // Each worker has its part of the places.
+    let text = std::fs::read_to_string(home.config()).unwrap();
+    let alone = text.replace("workers = 2", "workers = 1");
+    assert_ne!(text, alone);
+    std::fs::write(home.config(), alone).unwrap();
     let gateway = home.start();
     let mut resting: Vec<Conn> = (0..3).map(|_| gateway.connect()).collect();
     for conn in &mut resting[..2] {
@@ -111,16 +114,12 @@ fn a_client_that_goes_away_while_it_rests_frees_its_place() {
     }
     thread::sleep(WHILE);
     let mut refused = gateway.connect();
-    assert!(
-        refused.try_request("GET", "/public/", "").is_none(),
-        "who rests has a place"
-    );
+    let refused = refused.try_request("GET", "/public/", "");
+    let is_served = |answer: Option<Answer>| answer.is_some_and(|answer| answer.status == 200);
+    assert!(!is_served(refused), "who rests has a place");
     resting.pop();
     eventually("the place is free", || {
-        gateway
-            .connect()
-            .try_request("GET", "/public/", "")
-            .is_some()
+        is_served(gateway.connect().try_request("GET", "/public/", ""))
     });
 }
 

@@ -190,7 +190,7 @@ fn http1_builder(settings: &ListenerSettings) -> http1::Builder {
 
 /// A connection on which nothing was asked for so long, twice at most, has no burst. Shorter than people think, longer than
 /// programs do.
-const REST_AFTER: Duration = Duration::from_millis(250);
+const REST_AFTER: Duration = Duration::from_millis(100);
 
 /// Longer than an answer takes to the client.
 const LINGER: Duration = Duration::from_secs(2);

@@ -1,9 +1,11 @@
 //! HTTP/2 on a connection (RFC 9113).
 
 use std::convert::Infallible;
-use std::future::Future;
-use std::pin::pin;
+use std::future::{Future, poll_fn};
+use std::io;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
+use std::task::Poll;
 use std::time::Duration;
 
 use http::Method;
@@ -12,6 +14,8 @@ use hyper::rt::Executor;
 use hyper::server::conn::http2;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use thiserror::Error;
+use tokio::io::AsyncWrite;
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
@@ -19,6 +23,7 @@ use super::super::reply::{Underway, answer_to_head};
 use super::activity::Running;
 use super::connection::{ConnectionInfo, last_call};
 use super::frames::WatchedFrames;
+use super::gathered::Gathered;
 use super::slow_reader::TimedWrites;
 use super::stalled::{Progress, bounded};
 use super::stream::ClientStream;
@@ -51,6 +56,7 @@ pub(super) async fn serve_http2(
     });
     let stream = TimedWrites::new(stream, settings.write_timeout);
     let stream = WatchedFrames::new(stream, settings.head_timeout);
+    let stream = Gathered::new(stream);
     let connection = http2::Builder::new(OnThisThread {
         write_timeout: settings.write_timeout,
     })
@@ -65,10 +71,10 @@ pub(super) async fn serve_http2(
     .keep_alive_interval(PING_INTERVAL)
     .keep_alive_timeout(PING_TIMEOUT)
     .enable_connect_protocol()
-    .serve_connection(TokioIo::new(stream), service);
+    .serve_connection(TokioIo::new(stream.clone()), service);
     let mut connection = pin!(connection);
     let served = tokio::select! {
-        served = connection.as_mut() => Some(served),
+        served = sent(connection.as_mut(), &stream) => Some(served),
         () = last_call(stop) => None,
         () = info.activity.rested(settings.keep_alive_timeout) => None,
     };
@@ -78,7 +84,7 @@ pub(super) async fn serve_http2(
             connection.as_mut().graceful_shutdown();
             // Who does not close after a GOAWAY, when all is done, is closed.
             tokio::select! {
-                served = connection => served,
+                served = sent(connection, &stream) => served,
                 () = info.activity.rested(GOODBYE) => Ok(()),
             }
         }
@@ -89,6 +95,32 @@ pub(super) async fn serve_http2(
             "a client connection ended early"
         );
     }
+}
+
+/// Serves, and sends what was written each time that there is no more to do.
+async fn sent<S: AsyncWrite + Unpin>(
+    mut serving: Pin<&mut impl Future<Output = hyper::Result<()>>>,
+    stream: &Gathered<S>,
+) -> Result<(), Ended> {
+    poll_fn(|cx| {
+        if let Poll::Ready(served) = serving.as_mut().poll(cx) {
+            return Poll::Ready(served.map_err(Ended::Served));
+        }
+        match stream.poll_send(cx) {
+            Poll::Ready(Err(error)) => Poll::Ready(Err(Ended::NotSent(error))),
+            _ => Poll::Pending,
+        }
+    })
+    .await
+}
+
+/// Why a connection ended early.
+#[derive(Debug, Error)]
+enum Ended {
+    #[error("the client broke it off, or the rules")]
+    Served(#[source] hyper::Error),
+    #[error("the client does not take what is sent")]
+    NotSent(#[source] io::Error),
 }
 
 /// Runs the requests of a connection where it is served, each for as long as its client makes room for the answer.

@@ -8,6 +8,7 @@
 //! | `connection` | what is known of a connection |
 //! | `http1` | HTTP/1.1 on it, in bursts with rests between them |
 //! | `http2`, `frames`, `farewell`, `activity` | HTTP/2 on it, what is bounded there and how it ends for it, and when it is at rest |
+//! | `gathered` | what is written there goes out together |
 //! | `slow_reader`, `stalled` | what becomes of clients that do not read: the whole connection, one stream of it |
 //! | `places`, `turned_away` | how many connections are open; what is said to those beyond |
 
@@ -15,6 +16,7 @@ mod activity;
 mod connection;
 mod farewell;
 mod frames;
+mod gathered;
 mod http1;
 mod http2;
 mod introduction;
