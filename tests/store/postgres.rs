@@ -185,7 +185,8 @@ async fn a_held_head_delays_revokers_and_nobody_else() {
     for refused in revokers.join_all().await {
         match refused.unwrap_err() {
             StoreError::Unavailable(Outage::RowHeld(_)) => held += 1,
-            StoreError::Unavailable(Outage::Busy(_)) => {}
+            // There are fewer connections than revokers, and on a busy machine each takes its time.
+            StoreError::Unavailable(Outage::Busy(_) | Outage::TooSlow(_)) => {}
             other => panic!("{other:?}"),
         }
     }
@@ -404,6 +405,63 @@ async fn listens(wake_up: &WakeUp) {
         assert!(clock.boot().since(began) < Duration::from_secs(10));
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
+}
+
+/// However long it is, and though nobody has counted its rows (ANALYZE) since they came: after a start, a move, or a storm the
+/// planner takes a third of the log for new, and would read all of it at every look.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_look_at_a_long_log_reads_what_is_new() {
+    const ENTRIES: u64 = 20_000;
+    let database = Database::new().await;
+    let store = database.open().await;
+    let session = open(&store, "alice").await;
+    database
+        .run(&format!(
+            "INSERT INTO revocation (sequence, handle, reason, expires, mark)
+             SELECT n, decode(md5(n::text), 'hex'), 'logout', {}, '\\x0011223344556677' FROM generate_series(1, {ENTRIES}) n;
+             UPDATE revocation_head SET sequence = {ENTRIES}",
+            NOW.as_millis()
+        ))
+        .await;
+    let mut other = database.connect().await;
+    let (read_before, looks_before) = counted(&mut other).await;
+    // The first few have plans of their own, the others share one.
+    for _ in 0..12 {
+        let log = store.read_log(Sequence::new(ENTRIES)).await.unwrap();
+        assert!(log.entries.is_empty() && log.mark.is_some());
+        let page = store.log_page(Sequence::new(100), 50).await.unwrap();
+        assert_eq!(page.len(), 50);
+        assert!(store.session(session.handle).await.unwrap().is_some());
+    }
+    let handles = [session.handle];
+    let revoked = store.revoke(&handles, RevocationReason::Logout, NOW).await;
+    assert_eq!(revoked.unwrap().sequence, Sequence::new(ENTRIES + 1));
+    // What a connection has counted is known when it ends.
+    store.close().await;
+    let mut counts = counted(&mut other).await;
+    for _ in 0..500 {
+        if counts.1 >= looks_before + 24 {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+        counts = counted(&mut other).await;
+    }
+    assert!(counts.1 >= looks_before + 24, "{counts:?}");
+    assert_eq!(
+        counts.0, read_before,
+        "rows of the log that were read in passing"
+    );
+}
+
+/// What the server says of the log: rows read by scans of all of it, and looks by an index.
+async fn counted(connection: &mut PgConnection) -> (i64, i64) {
+    let row = query(
+        "SELECT seq_tup_read, idx_scan FROM pg_stat_user_tables WHERE relname = 'revocation'",
+    )
+    .fetch_one(connection)
+    .await
+    .unwrap();
+    (row.get(0), row.get(1))
 }
 
 /// Until somebody does, in this database.

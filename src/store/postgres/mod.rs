@@ -129,14 +129,20 @@ impl Server for Database {
     }
 }
 
-/// Not as startup parameters, most of which PgBouncer refuses. The last line: what was answered must be durable, even where
-/// the database's default is that it need not be; a stricter default stays.
+/// Not as startup parameters, most of which PgBouncer refuses.
+///
+/// The planner: every statement has an index. Without fresh statistics, which a log that grows and is pruned seldom has, it takes
+/// a third of the log for newer than what was applied, and would read all of it at each look. Compiling costs more than any of
+/// them. The last line: what was answered must be durable, even where the database's default is that it need not be; a stricter
+/// default stays.
 const SESSION_SETTINGS: &str = "
     SET SESSION CHARACTERISTICS AS TRANSACTION ISOLATION LEVEL READ COMMITTED;
     SET lock_timeout = '2s';
     SET statement_timeout = '5s';
     SET idle_in_transaction_session_timeout = '5s';
     SET client_min_messages = warning;
+    SET enable_seqscan = off;
+    SET jit = off;
     SELECT set_config('synchronous_commit', 'on', false)
     WHERE current_setting('synchronous_commit') IN ('off', 'local');
 ";
