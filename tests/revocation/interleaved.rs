@@ -17,6 +17,7 @@ on_servers! {
     a_renewal_beside_an_open_revocation_is_seen_by_its_barrier,
     the_row_is_written_for_all_before_the_log_is_read,
     the_lease_counts_from_before_the_write,
+    a_store_that_is_slow_for_a_moment_delays_a_start,
     what_is_ended_here_moves_no_cursor,
     a_number_that_is_used_again_is_another_history,
     a_reason_of_a_later_version_is_not_confirmed,
@@ -111,6 +112,29 @@ async fn the_lease_counts_from_before_the_write(kind: Kind) {
     let counted = lease - held_up + Duration::from_millis(200);
     assert!(remaining < counted, "{remaining:?}");
     assert!(!replica.has_lapsed());
+    database.remove().await;
+}
+
+/// For longer than a round may take: the process waits, and starts.
+async fn a_store_that_is_slow_for_a_moment_delays_a_start(kind: Kind) {
+    let database = ServerDatabase::new(kind).await;
+    let replica = database.process(Duration::from_millis(1500));
+    let mut other = database.connect().await;
+    let id = other.literal(replica.replica().as_bytes());
+    other
+        .run(&format!(
+            "BEGIN; INSERT INTO replica (id, beat, applied, lease_ms) VALUES ({id}, 0, 0, 0)"
+        ))
+        .await;
+    let joining = tokio::spawn({
+        let replica = replica.clone();
+        async move { replica.join().await }
+    });
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert!(replica.has_lapsed() && !joining.is_finished());
+    other.let_go().await;
+    joining.await.unwrap().unwrap();
+    assert!(database.row_of(&replica).await.is_some());
     database.remove().await;
 }
 
