@@ -4,9 +4,8 @@ use std::rc::Rc;
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 
-use tokio::runtime;
+use tokio::runtime::{self, LocalOptions};
 use tokio::sync::{oneshot, watch};
-use tokio::task::LocalSet;
 use tokio_util::sync::CancellationToken;
 use tracing::error;
 
@@ -76,7 +75,10 @@ struct Worker {
 
 impl Worker {
     fn run(self) {
-        let runtime = match runtime::Builder::new_current_thread().enable_all().build() {
+        let runtime = match runtime::Builder::new_current_thread()
+            .enable_all()
+            .build_local(LocalOptions::default())
+        {
             Ok(runtime) => runtime,
             Err(error) => {
                 error!(
@@ -96,7 +98,7 @@ impl Worker {
         let current = Rc::new(Current::new(served(&first, number, None)));
         first.note_taken();
         drop(first);
-        LocalSet::new().block_on(&runtime, async {
+        runtime.block_on(async {
             tokio::select! {
                 served = listener::serve(Rc::clone(&current), sockets, tokens.stop_accepting) => {
                     if let Err(error) = served {
