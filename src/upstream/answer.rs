@@ -31,7 +31,7 @@ pub struct UpstreamBody {
 #[derive(Debug)]
 pub(super) enum Lease {
     Connection {
-        connection: Connection,
+        connection: Box<Connection>,
         /// Where the connection goes; none if it is to be closed in any case.
         pool: Option<Rc<Pool>>,
     },
@@ -196,7 +196,12 @@ impl Body for UpstreamBody {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, AnswerError>>> {
         let this = &mut *self;
-        let frame = match Pin::new(&mut this.incoming).poll_frame(cx) {
+        let mut next = |cx: &mut Context<'_>| Pin::new(&mut this.incoming).poll_frame(cx);
+        let frame = match &mut this.lease {
+            Some(Lease::Connection { connection, .. }) => connection.poll_body(cx, next),
+            _ => next(cx),
+        };
+        let frame = match frame {
             Poll::Ready(frame) => frame,
             Poll::Pending => {
                 let Some(patience) = &mut this.patience else {

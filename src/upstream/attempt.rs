@@ -23,7 +23,7 @@ pub(super) enum Attempt {
 /// On what an answer comes.
 pub(super) enum Used {
     /// With the place of its server.
-    Connection(Connection, usize),
+    Connection(Box<Connection>, usize),
     Stream(Stream),
 }
 
@@ -197,7 +197,7 @@ impl Upstream {
     async fn on_connection(
         &self,
         at: usize,
-        mut connection: Connection,
+        mut connection: Box<Connection>,
         mut request: Request<RequestBody>,
         order: &Order<'_>,
         is_reused: bool,
@@ -205,7 +205,8 @@ impl Upstream {
         write_http1(&mut request);
         let copy = order.is_repeatable.then(|| copy_of(&request));
         let upload = order.upload.as_deref();
-        match connection.exchange(request, upload, order.timeouts).await {
+        let exchange = connection.exchange(request, upload, order.asks_upgrade, order.timeouts);
+        match exchange.await {
             Exchange::Answered(answer) => {
                 Attempt::Answered(answer, Used::Connection(connection, at))
             }

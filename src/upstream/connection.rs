@@ -3,15 +3,15 @@
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::task::{Poll, ready};
+use std::task::{Context, Poll, Waker, ready};
 
 use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper::client::conn::http1::{Builder, SendRequest};
 use hyper_util::rt::TokioIo;
-use tokio::task::JoinHandle;
 use tokio::time::{Instant, Sleep, sleep};
 
+use super::driver::Driver;
 use super::request_body::{RequestBody, Upload};
 use super::settings::Timeouts;
 use super::slots::Slot;
@@ -24,17 +24,22 @@ pub(super) const MAX_HEAD_BYTES: usize = 64 * 1024;
 /// Bounds what one connection may read ahead of a slow client, or hold of a body for a slow upstream.
 pub(super) const MAX_BUFFER_BYTES: usize = 256 * 1024;
 
-/// A connection with its task; both end when this is dropped.
-#[derive(Debug)]
+/// A connection; it is closed when this is dropped. Boxed from the beginning: it goes from hand to hand with every request.
 pub(super) struct Connection {
     sender: SendRequest<RequestBody>,
-    task: Option<JoinHandle<()>>,
+    driver: Driver,
     activity: Activity,
     /// Of its reads, when the exchange began.
     reads_before: u64,
     /// Lives as long as the connection: moving a timer forward is much cheaper than registering one per request.
     pub timer: Pin<Box<Sleep>>,
     _slot: Slot,
+}
+
+impl std::fmt::Debug for Connection {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Connection")
+    }
 }
 
 /// How an exchange ended.
@@ -48,46 +53,57 @@ pub(super) enum Exchange {
 }
 
 impl Connection {
-    /// Starts the task that drives the connection.
+    /// Begins to speak HTTP/1.1.
     pub async fn start(
         transport: Transport,
         name: &Arc<str>,
         slot: Slot,
-    ) -> Result<Self, hyper::Error> {
+    ) -> Result<Box<Self>, hyper::Error> {
         let activity = Activity::new();
         let io = TokioIo::new(UpstreamStream::new(transport, activity.clone()));
-        let (sender, driver) = Builder::new()
+        let (sender, connection) = Builder::new()
             .max_buf_size(MAX_BUFFER_BYTES)
             .max_header_size(MAX_HEAD_BYTES)
             .handshake(io)
             .await?;
-        let name = Arc::clone(name);
-        let task = tokio::task::spawn_local(async move {
-            if let Err(error) = driver.with_upgrades().await {
-                tracing::debug!(upstream = &*name, %error, "upstream connection ended with an error");
-            }
-        });
-        Ok(Self {
+        Ok(Box::new(Self {
             sender,
-            task: Some(task),
+            driver: Driver::new(connection, name),
             activity,
             reads_before: 0,
             timer: Box::pin(sleep(std::time::Duration::ZERO)),
             _slot: slot,
-        })
+        }))
     }
 
-    /// Sends the request and waits for the head of the answer.
+    /// Sends the request and waits for the head of the answer. What has a body, or may become another protocol, is driven by a
+    /// task.
     pub async fn exchange(
         &mut self,
         request: Request<RequestBody>,
         upload: Option<&Upload>,
+        asks_upgrade: bool,
         timeouts: &Timeouts,
     ) -> Exchange {
         self.reads_before = self.activity.reads();
-        let answer = self.sender.try_send_request(request);
+        self.activity.time_writes(upload.is_some());
+        if upload.is_some() || asks_upgrade {
+            self.driver.give_to_task();
+        }
+        let (sender, driver) = (&mut self.sender, &mut self.driver);
+        let mut answer = pin!(driver.hand(|| sender.try_send_request(request)));
         let (timer, activity) = (self.timer.as_mut(), &self.activity);
+        let answer = poll_fn(|cx| driver.poll(cx, |cx| answer.as_mut().poll(cx)));
         answer_within(answer, timer, upload, activity, timeouts).await
+    }
+
+    /// What comes of the answer's body, as far as that is possible now.
+    pub fn poll_body<T>(
+        &mut self,
+        cx: &mut Context<'_>,
+        wanted: impl FnMut(&mut Context<'_>) -> Poll<T>,
+    ) -> Poll<T> {
+        self.driver.poll(cx, wanted)
     }
 
     /// Whether a byte came since the exchange began.
@@ -100,9 +116,20 @@ impl Connection {
         self.sender.is_ready()
     }
 
-    /// Lets the task live on until it has given the socket to whoever holds the answer's `OnUpgrade`, which ends it.
+    /// While it rests, `waker` learns that something has happened to it.
+    pub fn rest(&self, waker: &Waker) {
+        self.driver.rest(waker);
+    }
+
+    /// Whether it can take a request, after a look at what has become of it.
+    pub fn is_still_ready(&mut self) -> bool {
+        self.driver.look();
+        self.is_ready()
+    }
+
+    /// It lives on until it has given the socket to whoever holds the answer's `OnUpgrade`, which ends it.
     pub fn leave_to_upgrade(mut self) {
-        self.task = None;
+        self.driver.leave();
     }
 }
 
@@ -145,12 +172,4 @@ pub(super) async fn answer_within(
         }
     })
     .await
-}
-
-impl Drop for Connection {
-    fn drop(&mut self) {
-        if let Some(task) = &self.task {
-            task.abort();
-        }
-    }
 }

@@ -25,6 +25,7 @@ mod answer;
 mod attempt;
 mod balance;
 mod connection;
+mod driver;
 mod error;
 mod framing;
 mod health;

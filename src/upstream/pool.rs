@@ -4,11 +4,15 @@
 //! The connection that rested shortest is used first, so that under light load the others age and go. Since connections
 //! come back in the order of time, the oldest are always at the front, and dropping them costs nothing extra.
 
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::VecDeque;
 use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Wake, Waker};
 use std::time::Duration;
 
+use tokio::sync::Notify;
+use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout_at};
 
 use super::connection::Connection;
@@ -28,12 +32,54 @@ pub(super) struct Pool {
     speaks: Cell<Speaks>,
     idle_limit: usize,
     idle_timeout: Duration,
+    /// Drops connections that die while they rest; begins with the first that does.
+    keeper: OnceCell<Keeper>,
     pub clock: Clock,
+}
+
+/// A task that looks at the resting connections when something has happened to one.
+#[derive(Debug)]
+struct Keeper {
+    task: JoinHandle<()>,
+    waker: Waker,
+}
+
+impl Keeper {
+    fn start(pool: &Rc<Pool>) -> Self {
+        let bell = Arc::new(Bell(Notify::new()));
+        let (pool, waker) = (Rc::downgrade(pool), Waker::from(Arc::clone(&bell)));
+        let task = tokio::task::spawn_local(async move {
+            loop {
+                bell.0.notified().await;
+                let Some(pool) = pool.upgrade() else { return };
+                pool.drop_dead();
+            }
+        });
+        Self { task, waker }
+    }
+}
+
+impl Drop for Keeper {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+struct Bell(Notify);
+
+impl Wake for Bell {
+    fn wake(self: Arc<Self>) {
+        self.0.notify_one();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        self.0.notify_one();
+    }
 }
 
 #[derive(Debug)]
 struct Idle {
-    connection: Connection,
+    connection: Box<Connection>,
     since: BootTime,
 }
 
@@ -47,7 +93,7 @@ enum Speaks {
 
 /// With what a request goes out.
 pub(super) enum Turn {
-    Reused(Connection),
+    Reused(Box<Connection>),
     Stream(Stream),
     /// There is room for a connection.
     Open(Opening),
@@ -99,6 +145,7 @@ impl Pool {
             }),
             idle_limit: settings.idle_connections,
             idle_timeout: settings.idle_timeout,
+            keeper: OnceCell::new(),
             clock,
         }
     }
@@ -164,7 +211,7 @@ impl Pool {
     }
 
     /// The youngest connection that still lives.
-    fn check_out(&self) -> Option<Connection> {
+    fn check_out(&self) -> Option<Box<Connection>> {
         let mut idle = self.idle.borrow_mut();
         self.drop_expired(&mut idle, self.clock.boot());
         while let Some(Idle { connection, .. }) = idle.pop_back() {
@@ -176,10 +223,12 @@ impl Pool {
     }
 
     /// Takes a connection whose exchange is over; one that is closed, or still busy with the request, is not kept.
-    pub fn check_in(&self, connection: Connection) {
+    pub fn check_in(self: &Rc<Self>, connection: Box<Connection>) {
         if !connection.is_ready() || self.idle_limit == 0 {
             return;
         }
+        let keeper = self.keeper.get_or_init(|| Keeper::start(self));
+        connection.rest(&keeper.waker);
         let since = self.clock.boot();
         let mut idle = self.idle.borrow_mut();
         self.drop_expired(&mut idle, since);
@@ -237,6 +286,13 @@ impl Pool {
     /// Connections that wait for a request.
     pub fn idle(&self) -> usize {
         self.idle.borrow().len()
+    }
+
+    fn drop_dead(&self) {
+        let mut idle = self.idle.take();
+        idle.retain_mut(|resting| resting.connection.is_still_ready());
+        // Nothing else runs meanwhile.
+        self.idle.replace(idle);
     }
 
     fn drop_expired(&self, idle: &mut VecDeque<Idle>, now: BootTime) {

@@ -1,7 +1,8 @@
 //! The socket to an upstream, with an eye on what decides about retries, timeouts and early answers.
 //!
 //! - It notes whether a byte has come since a request was handed over: after that nothing may be repeated.
-//! - It notes when the upstream last took something: an upstream that is still busy with a large body is not late.
+//! - It notes when the upstream last took something, while there is a body to take: an upstream that is still busy with a large one
+//!   is not late.
 //! - It does not report a failed write while there may be something to read. A server may answer before it has read the
 //!   whole request, and close (RFC 9112 section 9.5); our next write then fails although the answer lies in the socket,
 //!   and an error now would throw it away. So writing stops, reading goes on, and where reading would come to its end it
@@ -10,7 +11,7 @@
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -37,6 +38,8 @@ struct Seen {
     /// Reads that gave something.
     reads: AtomicU64,
     opened: Instant,
+    /// Somebody wants to know when the last write was, which takes a look at the clock each time.
+    times_writes: AtomicBool,
     /// In nanoseconds since it was opened.
     last_write: AtomicU64,
 }
@@ -47,6 +50,7 @@ impl Activity {
         Self(Arc::new(Seen {
             reads: AtomicU64::new(0),
             opened: Instant::now(),
+            times_writes: AtomicBool::new(true),
             last_write: AtomicU64::new(0),
         }))
     }
@@ -56,7 +60,12 @@ impl Activity {
         self.0.reads.load(Ordering::Relaxed)
     }
 
-    /// When the upstream's side last took a byte.
+    /// Whether writes are timed from now on.
+    pub(super) fn time_writes(&self, wanted: bool) {
+        self.0.times_writes.store(wanted, Ordering::Relaxed);
+    }
+
+    /// When the upstream's side last took a byte, as long as writes are timed.
     pub(super) fn last_write(&self) -> Instant {
         self.0.opened + Duration::from_nanos(self.0.last_write.load(Ordering::Relaxed))
     }
@@ -67,6 +76,9 @@ impl Activity {
     }
 
     fn wrote(&self) {
+        if !self.0.times_writes.load(Ordering::Relaxed) {
+            return;
+        }
         let nanos = self.0.opened.elapsed().as_nanos();
         let nanos = u64::try_from(nanos).unwrap_or(u64::MAX);
         self.0.last_write.store(nanos, Ordering::Relaxed);
