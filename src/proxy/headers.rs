@@ -8,9 +8,8 @@ use std::net::IpAddr;
 
 use bytes::Bytes;
 use http::header::{
-    AUTHORIZATION, CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, COOKIE, EXPECT, HOST, HeaderMap,
-    HeaderName, HeaderValue, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, SET_COOKIE, TE,
-    TRANSFER_ENCODING, UPGRADE,
+    AUTHORIZATION, CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, COOKIE, HOST, HeaderMap, HeaderName,
+    HeaderValue, SET_COOKIE, TE, UPGRADE,
 };
 use http_body::Frame;
 
@@ -72,12 +71,11 @@ impl HeaderRules {
     }
 
     pub fn upstream(&self, mut headers: HeaderMap, told: &Told<'_>) -> UpstreamHeaders {
-        let accepts_trailers = headers
-            .get_all(TE)
-            .iter()
-            .any(|te| has_token(te, "trailers"));
-        remove_all(&mut headers, |name| {
-            is_hop_by_hop(name) || self.is_gateways_word(name.as_str())
+        let sets_user = told.user.is_some();
+        let found = remove_all(&mut headers, |name| {
+            // What is set below replaces what is there.
+            is_hop_by_hop(name.as_str())
+                || self.is_gateways_word(name.as_str()) && !(sets_user && *name == self.user_header)
         });
         if told.own_cookies {
             strip_own_cookies(&mut headers);
@@ -88,7 +86,7 @@ impl HeaderRules {
         if told.websocket {
             headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
             headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
-        } else if accepts_trailers {
+        } else if found.accepts_trailers {
             headers.insert(CONNECTION, HeaderValue::from_static("te"));
             headers.insert(TE, HeaderValue::from_static("trailers"));
         }
@@ -120,10 +118,10 @@ impl HeaderRules {
 
     /// Makes the headers of the upstream's answer fit for the client.
     pub fn client(&self, headers: &mut HeaderMap) {
-        remove_all(headers, |name| {
-            is_hop_by_hop(name) || self.is_only_ours_to_answer(name.as_str())
+        let found = remove_all(headers, |name| {
+            is_hop_by_hop(name.as_str()) || self.is_only_ours_to_answer(name.as_str())
         });
-        if headers.get_all(SET_COOKIE).iter().any(cookie::sets_own) {
+        if found.sets_cookies && headers.get_all(SET_COOKIE).iter().any(cookie::sets_own) {
             let kept: Vec<HeaderValue> = headers
                 .get_all(SET_COOKIE)
                 .iter()
@@ -140,7 +138,7 @@ impl HeaderRules {
     /// Trailers are headers that come late: the same names are removed, and those that steer what came before.
     pub fn trailers(&self, trailers: &mut HeaderMap) {
         remove_all(trailers, |name| {
-            is_hop_by_hop(name)
+            is_hop_by_hop(name.as_str())
                 || self.is_gateways_word(name.as_str())
                 || self.is_only_ours_to_answer(name.as_str())
                 || [HOST, CONTENT_LENGTH, COOKIE, SET_COOKIE, AUTHORIZATION].contains(name)
@@ -158,20 +156,18 @@ impl HeaderRules {
         }
     }
 
-    /// What the upstream believes because the gateway says it.
+    /// What the upstream believes because the gateway says it. By the first letter, since most names are none of them.
     fn is_gateways_word(&self, name: &str) -> bool {
-        self.is_identity(name)
-            || starts_folded(name, "x-forwarded-")
-            || starts_folded(name, "x-original-")
-            || starts_folded(name, "portcullis-")
+        let is_one_of = |words: &[&str]| words.iter().any(|word| equals_folded(name, word));
+        let is_fixed = match name.as_bytes().first() {
+            Some(b'x') => starts_folded(name, "x-forwarded-") || starts_folded(name, "x-original-"),
+            Some(b'p') => starts_folded(name, "portcullis-"),
             // And its chain (RFC 9440 section 4).
-            || starts_folded(name, CLIENT_CERT.as_str())
-            || NOT_FROM_CLIENTS
-                .iter()
-                .any(|forbidden| equals_folded(name, forbidden))
-            || FRAMING
-                .iter()
-                .any(|framing| name != *framing && equals_folded(name, framing))
+            Some(b'c') if starts_folded(name, CLIENT_CERT.as_str()) => true,
+            Some(b'c' | b't') => !FRAMING.contains(&name) && is_one_of(&FRAMING),
+            _ => false,
+        };
+        is_fixed || is_one_of(&NOT_FROM_CLIENTS) || self.is_identity(name)
     }
 
     fn is_identity(&self, name: &str) -> bool {
@@ -181,9 +177,12 @@ impl HeaderRules {
 
     /// What the client believes because the gateway says it.
     fn is_only_ours_to_answer(&self, name: &str) -> bool {
-        self.is_identity(name)
-            || starts_folded(name, "portcullis-")
-            || SESSION_HEADERS.contains(&name)
+        let is_fixed = match name.as_bytes().first() {
+            Some(b'p') => starts_folded(name, "portcullis-"),
+            Some(b'f' | b'i' | b'a' | b's') => SESSION_HEADERS.contains(&name),
+            _ => false,
+        };
+        is_fixed || self.is_identity(name)
     }
 }
 
@@ -283,30 +282,54 @@ const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 
+/// What the one pass over all headers has met, beside what it removed.
+#[derive(Default)]
+struct Found {
+    accepts_trailers: bool,
+    sets_cookies: bool,
+}
+
 /// Removes the headers that the rule names, and those that `Connection` lists (RFC 9110 section 7.6.1).
-fn remove_all(headers: &mut HeaderMap, rule: impl Fn(&HeaderName) -> bool) {
-    let mut removed: Vec<HeaderName> = headers.keys().filter(|name| rule(name)).cloned().collect();
-    for listed in headers.get_all(CONNECTION).iter().flat_map(tokens) {
-        removed.extend(HeaderName::from_bytes(listed));
+fn remove_all(headers: &mut HeaderMap, rule: impl Fn(&HeaderName) -> bool) -> Found {
+    let mut removed: Vec<HeaderName> = Vec::new();
+    let mut found = Found::default();
+    for name in headers.keys() {
+        found.sets_cookies |= *name == SET_COOKIE;
+        if !rule(name) {
+            continue;
+        }
+        if *name == CONNECTION {
+            for listed in headers.get_all(CONNECTION).iter().flat_map(tokens) {
+                removed.extend(HeaderName::from_bytes(listed));
+            }
+        } else if *name == TE {
+            let mut accepted = headers.get_all(TE).iter();
+            found.accepts_trailers = accepted.any(|te| has_token(te, "trailers"));
+        }
+        removed.push(name.clone());
     }
     for name in removed {
         headers.remove(name);
     }
+    found
 }
 
-/// `Expect` is answered by the gateway itself. `Trailer` stays, since the trailers do.
-fn is_hop_by_hop(name: &HeaderName) -> bool {
-    [
-        CONNECTION,
-        TE,
-        TRANSFER_ENCODING,
-        UPGRADE,
-        PROXY_AUTHENTICATE,
-        PROXY_AUTHORIZATION,
-        EXPECT,
-    ]
-    .contains(name)
-        || ["keep-alive", "proxy-connection", "http2-settings"].contains(&name.as_str())
+/// `Expect` is answered by the gateway itself. `Trailer` stays, since the trailers do. By the first letter, since most names are
+/// none of them.
+fn is_hop_by_hop(name: &str) -> bool {
+    match name.as_bytes().first() {
+        Some(b'c') => name == "connection",
+        Some(b'e') => name == "expect",
+        Some(b'h') => name == "http2-settings",
+        Some(b'k') => name == "keep-alive",
+        Some(b'p') => matches!(
+            name,
+            "proxy-authenticate" | "proxy-authorization" | "proxy-connection"
+        ),
+        Some(b't') => matches!(name, "te" | "transfer-encoding"),
+        Some(b'u') => name == "upgrade",
+        _ => false,
+    }
 }
 
 /// Equal after mapping whatever is neither letter nor digit to `-`. Header names arrive in lower case.
@@ -330,6 +353,14 @@ fn starts_folded(name: &str, word: &str) -> bool {
 }
 
 fn strip_own_cookies(headers: &mut HeaderMap) {
+    let has_one_line = headers.get_all(COOKIE).iter().nth(1).is_none();
+    if has_one_line && let Some(line) = headers.get_mut(COOKIE) {
+        match cookie::without_own(line) {
+            Some(rest) => *line = rest,
+            None => drop(headers.remove(COOKIE)),
+        }
+        return;
+    }
     let kept: Vec<HeaderValue> = headers
         .get_all(COOKIE)
         .iter()

@@ -278,3 +278,43 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn no_name_is_missed_for_its_first_letter() {
+    use super::{FRAMING, NOT_FROM_CLIENTS, SESSION_HEADERS, is_hop_by_hop};
+    let rules = rules();
+    let fixed = [
+        "x-forwarded-for",
+        "portcullis-login",
+        "x-original-url",
+        "x-auth-user-id",
+    ];
+    for word in NOT_FROM_CLIENTS.into_iter().chain(fixed) {
+        assert!(rules.is_gateways_word(word), "{word}");
+        assert!(rules.is_gateways_word(&word.replace('-', "_")), "{word}");
+    }
+    for word in FRAMING {
+        assert!(!rules.is_gateways_word(word), "{word}");
+        assert!(rules.is_gateways_word(&word.replace('-', ".")), "{word}");
+    }
+    for word in SESSION_HEADERS
+        .into_iter()
+        .chain(["portcullis-claims", "x-auth-user-id"])
+    {
+        assert!(rules.is_only_ours_to_answer(word), "{word}");
+    }
+    for name in [
+        "connection",
+        "expect",
+        "http2-settings",
+        "keep-alive",
+        "proxy-authenticate",
+        "proxy-authorization",
+        "proxy-connection",
+        "te",
+        "transfer-encoding",
+        "upgrade",
+    ] {
+        assert!(is_hop_by_hop(name), "{name}");
+    }
+}
