@@ -130,7 +130,7 @@ impl Ground {
             refresher: Arc::new(counted.refresher),
             revocations: self.parts.revocations.clone(),
             // New ones: what is kept beside a token is made for the settings that it was met under.
-            verified: VerifiedTokens::new(VERIFIED_TOKENS),
+            tokens: VerifiedTokens::new(VERIFIED_TOKENS),
             uses: self.uses.clone(),
             teller,
             rules: assemble::header_rules(config),

@@ -206,7 +206,7 @@ impl Proxy {
     }
 
     fn signed_by_us(&self, token: &str) -> Option<Arc<Caller>> {
-        let caller = self.verified.verify(token, &self.issuer)?;
+        let caller = self.verified(token)?;
         self.is_signed_by_us(&caller).then_some(caller)
     }
 
@@ -268,7 +268,7 @@ impl Proxy {
         let mut live: Option<(Arc<Caller>, &str)> = None;
         let (mut over, mut expired) = (Vec::new(), Vec::new());
         for text in tokens.iter() {
-            let Some(caller) = self.verified.verify(text, &self.issuer) else {
+            let Some(caller) = self.verified(text) else {
                 continue;
             };
             match self.weigh(&caller, now).await? {
@@ -410,7 +410,7 @@ impl Proxy {
         tidy: bool,
     ) -> Result<Standing, Rejection> {
         match self.refresh_token(received, token).await {
-            Ok(issued) => match self.verified.verify(issued.access.expose(), &self.issuer) {
+            Ok(issued) => match self.verified(issued.access.expose()) {
                 Some(caller) => {
                     let news = News::Issued(Announced { issued, tidy });
                     Ok(Standing::Known(caller, news))

@@ -46,7 +46,7 @@ impl Proxy {
 
     fn only_bearer(&self, value: &[u8]) -> Option<Bearer> {
         if let Some(token) = bearer_token(value) {
-            if let Some(caller) = self.verified.verify(token, &self.issuer) {
+            if let Some(caller) = self.verified(token) {
                 return Some(Bearer::Access(caller));
             }
             if let Ok(token) = self.issuer.parse_refresh(token) {

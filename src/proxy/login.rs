@@ -87,8 +87,7 @@ impl Proxy {
         self.end_leftovers(previous);
         // The answer belongs to the new session, and ends with it.
         answered.identity = self
-            .verified
-            .verify(issued.access.expose(), &self.issuer)
+            .verified(issued.access.expose())
             .map_or(Identity::Anonymous, Identity::User);
         answered.transport = transport;
         answered.news = News::Issued(Announced {

@@ -91,6 +91,7 @@ use rates::Counted;
 use receive::{Received, receive};
 use record::Record;
 use rejection::{Malformed, Unproven};
+use verified::RecentTokens;
 
 use crate::causes::Causes;
 use crate::certificates::ClientHosts;
@@ -112,7 +113,7 @@ pub struct SharedProxy {
     pub issuer: Arc<Issuer>,
     pub refresher: Arc<Refresher>,
     pub revocations: Revocations,
-    pub verified: VerifiedTokens,
+    pub tokens: VerifiedTokens,
     /// First uses of refreshed tokens, on their way to the store.
     pub uses: mpsc::Sender<TokenUse>,
     pub teller: Teller,
@@ -167,6 +168,7 @@ pub struct Proxy {
     rules: Rc<HeaderRules>,
     /// Shared within the worker, so that an answer can have it without a word to the other workers.
     revocations_here: Rc<Revocations>,
+    recent: RecentTokens,
     upstreams: Vec<Upstream>,
     worker: WorkerMetrics,
     /// Of the worker, whichever configuration they began with.
@@ -196,6 +198,7 @@ impl Proxy {
             rules: Rc::new(shared.rules.clone()),
             revocations_here: Rc::new(shared.revocations.clone()),
             shared,
+            recent: RecentTokens::new(),
             upstreams,
             worker,
             tunnels: TaskTracker::new(),
