@@ -22,6 +22,8 @@ pub struct CertificateFiles {
     pub certificate: PathBuf,
     /// PEM: PKCS #8, SEC 1 or PKCS #1, not encrypted, closed to others.
     pub key: PathBuf,
+    /// DER: what its issuer says of it, to be shown beside it (RFC 6066 section 8).
+    pub ocsp: Option<PathBuf>,
 }
 
 /// Why a certificate cannot be used.
@@ -55,6 +57,8 @@ pub enum CertificateError {
     },
     #[error("{} is not the private key of the certificate in {}", files.key.display(), files.certificate.display())]
     OtherKey { files: CertificateFiles },
+    #[error("{} is no OCSP response in DER form", .0.display())]
+    NoOcspResponse(PathBuf),
     #[error("the certificates in {} cannot be those of issuers", path.display())]
     Issuers {
         path: PathBuf,
@@ -82,7 +86,7 @@ impl CertificateFiles {
         })?;
         let names = Names::new(first.valid_dns_names());
         let certified = CertifiedKey::from_der(chain, key, &aws_lc_rs::default_provider());
-        let certified = certified.map_err(|cause| match cause {
+        let mut certified = certified.map_err(|cause| match cause {
             rustls::Error::InconsistentKeys(_) => CertificateError::OtherKey {
                 files: self.clone(),
             },
@@ -91,6 +95,7 @@ impl CertificateFiles {
                 cause,
             },
         })?;
+        certified.ocsp = self.ocsp_response()?;
         Ok(Certificate {
             key: certified.into(),
             names,
@@ -119,10 +124,33 @@ impl CertificateFiles {
         PrivateKeyDer::from_pem_slice(&text).map_err(|_| CertificateError::NoKey(self.key.clone()))
     }
 
-    pub(super) fn stamps(&self) -> [Option<FileStamp>; 2] {
-        [FileStamp::of(&self.certificate), FileStamp::of(&self.key)]
+    /// Sent as it is: whoever looks at the certificate judges it.
+    fn ocsp_response(&self) -> Result<Option<Vec<u8>>, CertificateError> {
+        let Some(path) = &self.ocsp else {
+            return Ok(None);
+        };
+        let (bytes, _) = read(path)?;
+        match bytes.first() {
+            Some(&SEQUENCE) => Ok(Some(bytes.to_vec())),
+            _ => Err(CertificateError::NoOcspResponse(path.clone())),
+        }
+    }
+
+    pub(super) fn stamps(&self) -> Stamps {
+        let ocsp = self.ocsp.as_deref().and_then(FileStamp::of);
+        [
+            FileStamp::of(&self.certificate),
+            FileStamp::of(&self.key),
+            ocsp,
+        ]
     }
 }
+
+/// Of the files of one certificate.
+pub(super) type Stamps = [Option<FileStamp>; 3];
+
+/// How every structure of several parts begins in DER (ITU-T X.690).
+const SEQUENCE: u8 = 0x30;
 
 /// Content and metadata of the same file, whatever takes its place meanwhile.
 pub(super) fn read(path: &Path) -> Result<(Zeroizing<Vec<u8>>, Metadata), CertificateError> {

@@ -27,6 +27,8 @@ pub use clients::{ClientHosts, ClientSettings, client_cert_header};
 pub use files::{Certificate, CertificateError, CertificateFiles};
 pub use names::Names;
 
+use files::Stamps;
+
 /// Settings of this module.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CertificateSettings {
@@ -72,9 +74,9 @@ struct Offers {
 struct Watch {
     settings: CertificateSettings,
     /// As they were when they were last read.
-    read: Vec<[Option<FileStamp>; 2]>,
+    read: Vec<Stamps>,
     /// As they were when they were last looked at.
-    seen: Vec<[Option<FileStamp>; 2]>,
+    seen: Vec<Stamps>,
     /// Why what is in the files is not in use.
     trouble: Option<String>,
 }
@@ -162,7 +164,7 @@ impl Certificates {
         *watch = prepared.watch;
     }
 
-    fn read(&self, watch: &mut Watch, now: Vec<[Option<FileStamp>; 2]>) -> Reloaded {
+    fn read(&self, watch: &mut Watch, now: Vec<Stamps>) -> Reloaded {
         watch.read = now;
         match Active::load(&watch.settings, &self.0.tickets) {
             Ok(active) => {
@@ -201,10 +203,10 @@ impl fmt::Debug for Certificates {
     }
 }
 
-fn stamps(settings: &CertificateSettings) -> Vec<[Option<FileStamp>; 2]> {
+fn stamps(settings: &CertificateSettings) -> Vec<Stamps> {
     let all = std::iter::once(&settings.default).chain(&settings.by_name);
     let issuers = settings.clients.iter();
-    let issuers = issuers.map(|clients| [FileStamp::of(&clients.issuers), None]);
+    let issuers = issuers.map(|clients| [FileStamp::of(&clients.issuers), None, None]);
     all.map(CertificateFiles::stamps).chain(issuers).collect()
 }
 

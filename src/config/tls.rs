@@ -23,6 +23,10 @@ impl Tls {
         let file = |text: &str| values::file(text, base);
         let certificates = section.optional_texts("certificate", file);
         let keys = section.optional_texts("key", file);
+        let ocsp = section.optional_texts("ocsp", |text| match text {
+            "" => Ok(None),
+            text => file(text).map(Some),
+        });
         // 1.2 with the suites that are offered (AEAD and forward secrecy alone) is not known to be weak.
         let allow_tls12 = section.one_of("minimum_version", &[("1.2", true), ("1.3", false)]);
         let hsts = section.optional_text("hsts", values::duration);
@@ -41,8 +45,16 @@ impl Tls {
             );
             return None;
         }
-        let pair = |(certificate, key)| CertificateFiles { certificate, key };
-        let mut files = certificates?.into_iter().zip(keys?).map(pair);
+        if section.has("ocsp") && section.count("ocsp") != counts[0] {
+            section.refuse("ocsp", "as many files as certificates, in the same order");
+        }
+        let mut ocsp = ocsp.unwrap_or_default().into_iter();
+        let with_ocsp = |(certificate, key)| CertificateFiles {
+            certificate,
+            key,
+            ocsp: ocsp.next().flatten(),
+        };
+        let mut files = certificates?.into_iter().zip(keys?).map(with_ocsp);
         Some(Self {
             certificates: CertificateSettings {
                 default: files.next()?,

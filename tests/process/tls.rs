@@ -9,7 +9,7 @@ use std::time::Duration;
 use rustls::version::{TLS12, TLS13};
 use rustls::{ALL_VERSIONS, ProtocolVersion};
 
-use crate::support::tls::{TlsConn, client, http1, write_certificate};
+use crate::support::tls::{TlsConn, client, client_that_sees_ocsp, http1, write_certificate};
 use crate::support::{Conn, Gateway, Home, Upstream, eventually, only_app, timed};
 
 /// A home whose only public listener speaks TLS with `g.pem`, and `more` in its section.
@@ -98,6 +98,37 @@ fn other_hosts_are_misdirected() {
         let reached = upstream.requests() - seen;
         assert_eq!(reached, usize::from(status == 200), "{asked}: {host}");
     }
+}
+
+#[test]
+fn ocsp_responses_go_with_their_certificates() {
+    let upstream = Upstream::application();
+    let home = home(
+        &upstream,
+        "certificate = [\"g.pem\", \"other.pem\"]\nkey = [\"g.key\", \"other.key\"]\nocsp = [\"\", \"other.ocsp\"]",
+    );
+    write_certificate(&home.path(""), "g", &["g.test"]);
+    write_certificate(&home.path(""), "other", &["other.test"]);
+    let response = |last: u8| vec![0x30, 3, 0x0a, 1, last];
+    std::fs::write(home.path("other.ocsp"), response(0)).unwrap();
+    let gateway = home.start();
+    let shown = |host: &str| {
+        let (config, seen) = client_that_sees_ocsp();
+        TlsConn::open(gateway.address, host, &config).unwrap();
+        seen.lock().unwrap().clone()
+    };
+    assert_eq!(
+        (shown("g.test"), shown("other.test")),
+        (vec![], response(0))
+    );
+    std::fs::write(home.path("other.ocsp"), "not DER").unwrap();
+    gateway.signal("HUP");
+    eventually("what cannot be used is told of", || {
+        gateway.log().contains("is no OCSP response in DER form")
+    });
+    assert_eq!(shown("other.test"), response(0));
+    std::fs::write(home.path("other.ocsp"), response(1)).unwrap();
+    eventually("a new one is taken", || shown("other.test") == response(1));
 }
 
 #[test]

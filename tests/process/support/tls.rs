@@ -59,7 +59,7 @@ fn unsure(
         .with_protocol_versions(versions)
         .unwrap()
         .dangerous()
-        .with_custom_certificate_verifier(Arc::new(TakesAny))
+        .with_custom_certificate_verifier(Arc::new(TakesAny::default()))
 }
 
 fn offering(mut config: ClientConfig, protocols: &[&str]) -> Arc<ClientConfig> {
@@ -212,9 +212,20 @@ impl TlsConn {
     }
 }
 
-/// Tests compare certificates themselves.
-#[derive(Debug)]
-struct TakesAny;
+/// A client of that kind, and what it is shown beside the certificate: an OCSP response, empty if there is none.
+pub fn client_that_sees_ocsp() -> (Arc<ClientConfig>, Arc<Mutex<Vec<u8>>>) {
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    let mut config = ClientConfig::clone(&http1());
+    config
+        .dangerous()
+        .set_certificate_verifier(Arc::new(TakesAny(Arc::clone(&seen))));
+    config.resumption = rustls::client::Resumption::disabled();
+    (Arc::new(config), seen)
+}
+
+/// Tests compare certificates themselves. Holds the OCSP response that came last.
+#[derive(Debug, Default)]
+struct TakesAny(Arc<Mutex<Vec<u8>>>);
 
 impl ServerCertVerifier for TakesAny {
     fn verify_server_cert(
@@ -222,9 +233,10 @@ impl ServerCertVerifier for TakesAny {
         _: &CertificateDer<'_>,
         _: &[CertificateDer<'_>],
         _: &ServerName<'_>,
-        _: &[u8],
+        ocsp_response: &[u8],
         _: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
+        *self.0.lock().unwrap() = ocsp_response.to_vec();
         Ok(ServerCertVerified::assertion())
     }
 
