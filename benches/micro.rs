@@ -11,13 +11,16 @@ use http::{HeaderName, HeaderValue, Method};
 use portcullis::clock::{Clock, Timestamp};
 use portcullis::cookie::{CookieSettings, Prefix, SessionCookies, without_own};
 use portcullis::identity::UserId;
-use portcullis::proxy::HeaderRules;
+use portcullis::issuer::{Issuer, IssuerSettings};
+use portcullis::keys::{SigningKeys, SigningKeysSettings};
+use portcullis::proxy::{HeaderRules, VerifiedTokens};
 use portcullis::revocation::RevocationSet;
 use portcullis::route::{CanonicalPath, MethodSet, PathPattern, RouteTable, Rule};
 use portcullis::session::{
-    AccessClaims, KeyRing, Lineage, SessionHandle, SigningAlgorithm, SigningKey,
-    VerifiedAccessToken, decide,
+    AccessClaims, KeyRing, Lifetimes, Lineage, MasterKey, SessionHandle, SigningAlgorithm,
+    SigningKey, VerifiedAccessToken, decide,
 };
+use portcullis::store::SessionStore;
 
 fn main() {
     divan::main();
@@ -28,6 +31,22 @@ fn main() {
 fn verify_access_token(bencher: Bencher<'_, '_>, algorithm: &str) {
     let (token, ring) = token_of(algorithm);
     bencher.bench_local(|| VerifiedAccessToken::verify(black_box(&token), &ring, ISSUER).is_ok());
+}
+
+/// One that was, of so many in turn, among those that all workers share: what a request pays at most, since a worker keeps
+/// those of late in front.
+#[bench(args = [1, 1000, 100_000])]
+fn authenticate(bencher: Bencher<'_, '_>, callers: usize) {
+    let (issuer, tokens) = signed_in(callers);
+    let verified = VerifiedTokens::new(2 * callers as u64);
+    for token in &tokens {
+        assert!(verified.caller(token, &issuer).is_some());
+    }
+    let mut next = 0;
+    bencher.bench_local(|| {
+        next = (next + 1) % tokens.len();
+        verified.caller(black_box(&tokens[next]), &issuer).is_some()
+    });
 }
 
 #[bench(args = ["/notes/2026/a-b_c~d", "/notes/%41bc/%c3%a9?x=1"])]
@@ -78,9 +97,9 @@ fn rotation_decision(bencher: Bencher<'_, '_>) {
     bencher.bench_local(|| {
         decide(
             black_box(&lineage),
-            0,
-            now + HOUR / 2,
-            Duration::from_secs(30),
+            black_box(0),
+            black_box(now + HOUR / 2),
+            black_box(Duration::from_secs(30)),
         )
     });
 }
@@ -108,12 +127,48 @@ fn answer_headers(bencher: Bencher<'_, '_>) {
         .bench_local_refs(|headers| rules.client(headers));
 }
 
+/// An issuer, and tokens of it.
+fn signed_in(callers: usize) -> (Issuer, Vec<String>) {
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime starts");
+    let folder = tempfile::tempdir().expect("there is room for a store");
+    let load = async {
+        let url = format!("sqlite:{}/store.db", folder.path().display());
+        let store = SessionStore::open(&url).await.expect("a store opens");
+        let settings = IssuerSettings {
+            issuer: ISSUER.to_owned(),
+            lifetimes: Lifetimes {
+                access: HOUR,
+                idle: HOUR,
+                absolute: HOUR * 24,
+                reuse_grace: Duration::from_secs(30),
+            },
+            algorithm: SigningAlgorithm::Es256,
+        };
+        let of_keys = SigningKeysSettings {
+            algorithm: settings.algorithm,
+            verify_for: HOUR,
+        };
+        let master = MasterKey::generate();
+        let issuer = Issuer::load(settings, &master, store.clone(), Clock::system()).await;
+        let keys = SigningKeys::load(of_keys, &master, store, Clock::system()).await;
+        (issuer.expect("keys are made"), keys.expect("and read"))
+    };
+    let (issuer, keys) = runtime.block_on(load);
+    let ring = &keys.loaded().ring;
+    let tokens = (0..callers).map(|_| signed_by(ring)).collect();
+    (issuer, tokens)
+}
+
 fn token_of(algorithm: &str) -> (String, KeyRing) {
     let algorithm = algorithm
         .parse::<SigningAlgorithm>()
         .expect("it is one of ours");
     let key = SigningKey::generate(algorithm).expect("the machine has randomness");
     let ring = KeyRing::new(key, []);
+    (signed_by(&ring), ring)
+}
+
+fn signed_by(ring: &KeyRing) -> String {
     let now = Clock::system().now();
     let claims = AccessClaims {
         issuer: ISSUER,
@@ -125,8 +180,8 @@ fn token_of(algorithm: &str) -> (String, KeyRing) {
         claims_version: 0,
         session_claims: r#"{"role":"member","tenant":"north"}"#,
     };
-    let token = claims.sign(&ring).expect("the key signs");
-    (token.expose().to_owned(), ring)
+    let token = claims.sign(ring).expect("the key signs");
+    token.expose().to_owned()
 }
 
 fn rule(number: usize) -> Rule<usize> {

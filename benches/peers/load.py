@@ -32,11 +32,11 @@ BROWSER = [
 _SCRIPT = pathlib.Path(__file__).with_name("tokens.lua")
 
 
-def closed_loop(site, path, seconds, token_file="-", skip=0, count=0):
-    """64 clients that each wait for an answer before they ask again."""
+def closed_loop(site, path, seconds, token_file="-", skip=0, count=0, clients=CLIENTS):
+    """Clients that each wait for an answer before they ask again."""
     before = site.process.cpu_seconds()
     said = _run(
-        "wrk", "-t1", f"-c{CLIENTS}", f"-d{seconds}s", "-s", _SCRIPT, site.url(""),
+        "wrk", "-t1", f"-c{clients}", f"-d{seconds}s", "-s", _SCRIPT, site.url(""),
         "--", token_file, path, skip, count,
     )
     after = site.process.cpu_seconds()

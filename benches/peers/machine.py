@@ -18,14 +18,14 @@ OTHER_CORE = "1"
 class Process:
     """A program that runs until `stop`."""
 
-    def __init__(self, command, core, output, environment=None):
+    def __init__(self, command, core, output, pass_fds=()):
         self.command = command
         self.child = subprocess.Popen(
             ["taskset", "-c", core, *command],
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
-            env={**os.environ, **(environment or {})},
+            pass_fds=pass_fds,
         )
 
     def tree(self):

@@ -28,12 +28,12 @@ ANY_CERTIFICATE = ssl._create_unverified_context()
 class Site:
     """A program that listens: its process, and the URL of each kind of work that it does."""
 
-    def __init__(self, name, command, core, port, folder, scheme="http", access_log=None):
+    def __init__(self, name, command, core, port, folder, scheme="http", access_log=None, pass_fds=()):
         self.name, self.scheme = name, scheme
         self.log = folder / f"{name}.log"
         self.access_log = access_log or self.log
         with open(self.log, "wb") as output:
-            self.process = machine.Process(command, core, output)
+            self.process = machine.Process(command, core, output, pass_fds)
         self.port = port
         try:
             machine.wait_until_listening(port, self.process)

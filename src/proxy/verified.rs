@@ -49,6 +49,12 @@ impl VerifiedTokens {
         }
     }
 
+    /// Whose token it is, for who keeps none in front of these.
+    pub fn caller(&self, token: &str, issuer: &Issuer) -> Option<Arc<Caller>> {
+        let known = self.verify(token, issuer)?;
+        Some(Arc::clone(&known.caller))
+    }
+
     fn verify(&self, token: &str, issuer: &Issuer) -> Option<Arc<Known>> {
         if let Some(known) = self.cache.get(token) {
             return Some(known);
