@@ -147,8 +147,10 @@ impl Connection<'_> {
                         "a client connection ended early"
                     );
                 }
-                let stream = connection.into_parts()?.io.into_inner();
+                let mut stream = connection.into_parts()?.io.into_inner();
                 if phase.has_flushed() && !stream.get_ref().is_between_requests() {
+                    // Whose head came too late has not been told yet.
+                    let _ = stream.shutdown().await;
                     linger(&stream).await;
                 }
                 return None;
