@@ -13,7 +13,7 @@ use super::configuration::Configuration;
 use super::{GatewayError, Tokens};
 use crate::causes::Causes;
 use crate::proxy::Proxy;
-use crate::proxy::listener::{self, Current, PublicSocket, Served};
+use crate::proxy::listener::{self, Current, Hand, PublicSocket, Served};
 use crate::upstream::{SharedUpstream, Upstream};
 
 /// Starts them all; `died` is told when one ends that nobody had asked to.
@@ -25,9 +25,11 @@ pub(super) fn start_workers(
 ) -> Result<Vec<JoinHandle<()>>, GatewayError> {
     let died = Arc::new(Mutex::new(Some(died)));
     let mut workers = Vec::with_capacity(sockets.len());
-    for (number, sockets) in sockets.into_iter().enumerate() {
+    let hands = listener::hands(sockets.len());
+    for (number, (sockets, hand)) in sockets.into_iter().zip(hands).enumerate() {
         let worker = Worker {
             number,
+            hand,
             configurations: configurations.clone(),
             sockets,
             tokens: tokens.clone(),
@@ -68,6 +70,7 @@ impl Drop for Unexpected {
 /// A thread that proxies.
 struct Worker {
     number: usize,
+    hand: Hand,
     configurations: watch::Receiver<Arc<Configuration>>,
     sockets: Vec<PublicSocket>,
     tokens: Tokens,
@@ -90,6 +93,7 @@ impl Worker {
         };
         let Self {
             number,
+            hand,
             mut configurations,
             sockets,
             tokens,
@@ -100,7 +104,7 @@ impl Worker {
         drop(first);
         runtime.block_on(async {
             tokio::select! {
-                served = listener::serve(Rc::clone(&current), sockets, tokens.stop_accepting) => {
+                served = listener::serve(Rc::clone(&current), sockets, hand, tokens.stop_accepting) => {
                     if let Err(error) = served {
                         error!(error = %Causes(&error), "a worker cannot serve");
                     }

@@ -12,6 +12,7 @@ mod bodies;
 mod bounds;
 mod client_certificates;
 mod commands;
+mod dealing;
 mod ending;
 mod floods;
 mod forward_auth;

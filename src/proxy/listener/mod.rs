@@ -10,10 +10,12 @@
 //! | `http2`, `frames`, `farewell`, `activity` | HTTP/2 on it, what is bounded there and how it ends for it, and when it is at rest |
 //! | `gathered` | what is written there goes out together |
 //! | `slow_reader`, `stalled` | what becomes of clients that do not read: the whole connection, one stream of it |
+//! | `dealing` | which worker serves a connection |
 //! | `places`, `turned_away` | how many connections are open; what is said to those beyond |
 
 mod activity;
 mod connection;
+mod dealing;
 mod farewell;
 mod frames;
 mod gathered;
@@ -33,12 +35,14 @@ use std::io;
 use std::rc::Rc;
 use std::time::Duration;
 
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{debug, warn};
 
 pub use activity::Running;
 pub use connection::{ConnectionInfo, Purpose};
+pub use dealing::{Hand, hands};
 pub use introduction::{Balancers, Entrance, Security};
 pub use places::{ConnectionsByAddress, block_of};
 pub use socket::Bound;
@@ -46,6 +50,7 @@ pub use stalled::Progress;
 
 use super::Proxy;
 use crate::causes::Causes;
+use dealing::{Dealt, Seat};
 use http1::serve_http1;
 use http2::serve_http2;
 use introduction::{Introduced, NotIntroduced, Patience};
@@ -122,23 +127,33 @@ impl Current {
 pub async fn serve(
     current: Rc<Current>,
     sockets: Vec<PublicSocket>,
+    hand: Hand,
     stop: CancellationToken,
 ) -> io::Result<()> {
     let worker = Rc::new(Worker {
         current: Rc::clone(&current),
         stop: CancellationToken::new(),
         connections: TaskTracker::new(),
-        open: Rc::default(),
+        seat: hand.seat,
         handshakes: Cell::new(0),
         turned_away: TurnedAway::default(),
     });
+    let mut listeners = Vec::with_capacity(sockets.len());
+    let mut entrances = Vec::with_capacity(sockets.len());
     for PublicSocket { bound, entrance } in sockets {
-        let (listener, entrance) = (bound.start()?, Rc::new(entrance));
-        let accepting = Rc::clone(&worker);
+        listeners.push(bound.start()?);
+        entrances.push(Rc::new(entrance));
+    }
+    for (number, (listener, entrance)) in listeners.into_iter().zip(&entrances).enumerate() {
+        let (accepting, entrance) = (Rc::clone(&worker), Rc::clone(entrance));
         worker
             .connections
-            .spawn_local(async move { accepting.accept(listener, entrance).await });
+            .spawn_local(async move { accepting.accept(listener, number, entrance).await });
     }
+    let taking = Rc::clone(&worker);
+    worker
+        .connections
+        .spawn_local(async move { taking.take_dealt(hand.dealt, &entrances).await });
     stop.cancelled().await;
     current.ends.set(true);
     worker.stop.cancel();
@@ -153,21 +168,21 @@ struct Worker {
     /// Of this worker alone, so that its connections share no lock with others; comes after [`Current::ends`].
     stop: CancellationToken,
     connections: TaskTracker,
-    open: Rc<Cell<usize>>,
+    seat: Seat,
     /// TLS handshakes that are under way.
     handshakes: Cell<usize>,
     turned_away: TurnedAway,
 }
 
 impl Worker {
-    async fn accept(self: Rc<Self>, listener: Listener, entrance: Rc<Entrance>) {
+    async fn accept(self: Rc<Self>, listener: Listener, number: usize, entrance: Rc<Entrance>) {
         loop {
             let accepted = tokio::select! {
                 () = self.stop.cancelled() => break,
                 accepted = listener.accept() => accepted,
             };
             match accepted {
-                Ok((socket, peer)) => self.met(socket, peer, &entrance),
+                Ok((socket, peer)) => self.met_or_dealt(socket, peer, number, &entrance),
                 Err(error) => {
                     // Out of file descriptors, or a client that was gone before it was met: neither ends the listener.
                     warn!(
@@ -192,9 +207,53 @@ impl Worker {
         }
     }
 
+    /// Takes what other workers give, and at the end what they gave before they knew of it.
+    async fn take_dealt(
+        self: Rc<Self>,
+        mut dealt: mpsc::UnboundedReceiver<Dealt>,
+        entrances: &[Rc<Entrance>],
+    ) {
+        loop {
+            let next = tokio::select! {
+                () = self.stop.cancelled() => break,
+                next = dealt.recv() => next,
+            };
+            let Some(next) = next else { break };
+            self.dealt(next, entrances);
+        }
+        dealt.close();
+        while let Ok(next) = dealt.try_recv() {
+            self.dealt(next, entrances);
+        }
+    }
+
+    fn dealt(self: &Rc<Self>, dealt: Dealt, entrances: &[Rc<Entrance>]) {
+        let place = Place::counted(self.current.get().proxy.worker.clone(), &self.seat);
+        let (peer, entrance) = (dealt.peer, entrances.get(dealt.listener));
+        match (dealt.socket(), entrance) {
+            (Ok(socket), Some(entrance)) => self.begin(socket, peer, entrance, place),
+            (Err(error), _) => debug!(error = %Causes(&error), "a connection got lost"),
+            (Ok(_), None) => {}
+        }
+    }
+
+    fn met_or_dealt(
+        self: &Rc<Self>,
+        socket: Socket,
+        peer: Peer,
+        number: usize,
+        entrance: &Rc<Entrance>,
+    ) {
+        match self.seat.deal(socket, peer, number) {
+            Ok(None) => {}
+            Ok(Some(socket)) => self.met(socket, peer, entrance),
+            Err(error) => debug!(error = %Causes(&error), "a connection got lost"),
+        }
+    }
+
     fn met(self: &Rc<Self>, socket: Socket, peer: Peer, entrance: &Rc<Entrance>) {
         let served = self.current.get();
-        if self.open.get() >= served.settings.connections {
+        if self.seat.open() >= served.settings.connections {
             served.proxy.metrics.connection_refused("connections");
             debug!("refused a connection: as many are open as server.limits.connections allows");
             if !entrance.speaks_tls() {
@@ -202,7 +261,11 @@ impl Worker {
             }
             return;
         }
-        let place = Place::take(served.proxy.worker.clone(), &self.open);
+        let place = Place::take(served.proxy.worker.clone(), &self.seat);
+        self.begin(socket, peer, entrance, place);
+    }
+
+    fn begin(self: &Rc<Self>, socket: Socket, peer: Peer, entrance: &Rc<Entrance>, place: Place) {
         let (worker, entrance) = (Rc::clone(self), Rc::clone(entrance));
         self.connections.spawn_local(async move {
             let _place = place;

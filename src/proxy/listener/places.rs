@@ -5,31 +5,36 @@ use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::hash::{BuildHasher, RandomState};
 use std::net::{IpAddr, Ipv6Addr};
-use std::rc::Rc;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use super::dealing::Seat;
 use crate::telemetry::WorkerMetrics;
 
 /// A connection's place among those that are open.
 pub(super) struct Place {
     worker: WorkerMetrics,
-    open: Rc<Cell<usize>>,
+    seat: Seat,
 }
 
 impl Place {
-    pub(super) fn take(worker: WorkerMetrics, open: &Rc<Cell<usize>>) -> Self {
-        open.set(open.get() + 1);
+    pub(super) fn take(worker: WorkerMetrics, seat: &Seat) -> Self {
+        seat.count();
+        Self::counted(worker, seat)
+    }
+
+    /// Of one that another worker has counted here.
+    pub(super) fn counted(worker: WorkerMetrics, seat: &Seat) -> Self {
         worker.connection_opened();
         Self {
             worker,
-            open: Rc::clone(open),
+            seat: seat.clone(),
         }
     }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        self.open.set(self.open.get() - 1);
+        self.seat.discount();
         self.worker.connection_closed();
     }
 }
