@@ -46,6 +46,19 @@ const ABSENT: [(&str, &[&str]); 11] = [
     ("proxy", &["sqlx"]),
 ];
 
+/// That headers are fit to be sent is said of one type, and they become a plain map where they are sent.
+#[test]
+fn only_the_rule_over_headers_makes_what_is_sent_to_applications() {
+    let places = |text: &str| -> Vec<String> {
+        let named = sources().filter(|file| file.text.contains(text));
+        named.map(|file| file.path).collect()
+    };
+    assert_eq!(places("FitHeaders for "), ["src/proxy/headers.rs"]);
+    assert_eq!(places(".into_map()"), ["src/upstream/outgoing.rs"]);
+    assert_eq!(places("UpstreamHeaders("), ["src/proxy/headers.rs"]);
+    assert_eq!(places("Outgoing {"), ["src/proxy/forward.rs"]);
+}
+
 #[test]
 fn every_source_file_is_in_the_house_and_no_other() {
     let named: BTreeSet<String> = quoted(&document("ARCHITECTURE.md"))

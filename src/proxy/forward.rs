@@ -3,8 +3,8 @@
 use std::rc::Rc;
 use std::time::Duration;
 
-use http::header::{COOKIE, HOST, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY};
-use http::{Request, Response, Uri};
+use http::Response;
+use http::header::{COOKIE, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY};
 use hyper::upgrade::OnUpgrade;
 
 use super::authenticate::{Authenticated, Identity, News, is_websocket_handshake};
@@ -18,7 +18,7 @@ use super::reply::Transport;
 use super::request_body::{BodyBounds, ForwardedBody};
 use super::{Proxy, trust};
 use crate::cookie;
-use crate::upstream::{Replay, Terms, UpstreamBody};
+use crate::upstream::{Outgoing, Replay, Terms, UpstreamBody};
 
 /// The upstream's answer to a request, before it is made fit for the client.
 #[derive(Debug)]
@@ -129,7 +129,7 @@ impl Proxy {
             None => None,
         };
         let scheme = self.scheme(&received);
-        let (mut head, body) = received.request.into_parts();
+        let (head, body) = received.request.into_parts();
         let told = Told {
             client: received.client.0,
             scheme,
@@ -142,18 +142,17 @@ impl Proxy {
             own_bearer: received.bearer.is_some(),
             websocket: websocket.is_some(),
         };
-        head.headers = self.rules.upstream(head.headers, &told).into_inner();
+        let mut headers = self.rules.upstream(head.headers, &told);
         if let UpstreamHost::Name(host) = &policy.host {
-            head.headers.insert(HOST, host.clone());
+            headers.set_host(host.clone());
         }
         let path = match &policy.strip_prefix {
-            None => received.path.to_path_and_query(),
+            None => received.path,
             Some(prefix) => {
                 let below = received.path.strip_prefix(prefix);
-                below.ok_or(Rejection::Internal)?.to_path_and_query()
+                below.ok_or(Rejection::Internal)?
             }
         };
-        head.uri = Uri::from(path);
         let bounds = BodyBounds {
             bytes: policy.body_bytes,
             idle: self.settings.body_timeout,
@@ -169,9 +168,16 @@ impl Proxy {
             host_of_server: policy.host == UpstreamHost::Server,
         };
 
+        let outgoing = Outgoing {
+            method: head.method,
+            path,
+            headers,
+            body,
+        };
+
         let started = self.clock.boot();
         let response = self.upstreams[policy.upstream]
-            .send(Request::from_parts(head, body), terms)
+            .send(outgoing, terms)
             .await
             .map_err(|error| match &watch {
                 Some(watch) => watch.blame(error),

@@ -139,7 +139,8 @@ impl Proxy {
             websocket: false,
         };
         let (head, _) = received.request.into_parts();
-        let upstream = self.rules.upstream(head.headers, &word).into_inner();
+        let upstream = self.rules.upstream(head.headers, &word);
+        let upstream = upstream.as_ref();
         let mut reply = Reply::new(ReplyBody::own(""));
         let headers = reply.headers_mut();
         for name in self.rules.identity_headers() {
@@ -149,8 +150,8 @@ impl Proxy {
             }
         }
         headers.insert(CACHE_CONTROL, NO_STORE);
-        headers.insert(COOKIE, rest_of(&upstream, &COOKIE, b"; "));
-        headers.insert(AUTHORIZATION, rest_of(&upstream, &AUTHORIZATION, b", "));
+        headers.insert(COOKIE, rest_of(upstream, &COOKIE, b"; "));
+        headers.insert(AUTHORIZATION, rest_of(upstream, &AUTHORIZATION, b", "));
         self.tell(headers, &news, transport);
         Ok(reply)
     }

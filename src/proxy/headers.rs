@@ -14,6 +14,7 @@ use http::header::{
 use http_body::Frame;
 
 use crate::cookie;
+use crate::upstream::FitHeaders;
 
 /// The rule over all headers, both ways.
 #[derive(Clone, Debug)]
@@ -49,7 +50,21 @@ pub struct Told<'a> {
 pub struct UpstreamHeaders(HeaderMap);
 
 impl UpstreamHeaders {
-    pub fn into_inner(self) -> HeaderMap {
+    /// Of the upstream, where the operator does not want the client's.
+    pub fn set_host(&mut self, host: HeaderValue) {
+        self.0.insert(HOST, host);
+    }
+}
+
+/// To be read; what is changed is changed by the rule.
+impl AsRef<HeaderMap> for UpstreamHeaders {
+    fn as_ref(&self) -> &HeaderMap {
+        &self.0
+    }
+}
+
+impl FitHeaders for UpstreamHeaders {
+    fn into_map(self) -> HeaderMap {
         self.0
     }
 }

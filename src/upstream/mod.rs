@@ -30,6 +30,7 @@ mod error;
 mod framing;
 mod health;
 mod multiplexed;
+mod outgoing;
 mod pool;
 mod request_body;
 mod servers;
@@ -57,6 +58,7 @@ use attempt::{Attempt, Used};
 use balance::{Candidate, Dice, choose};
 pub use error::{Fault, UpstreamError};
 use framing::settle_framing;
+pub use outgoing::{FitHeaders, Outgoing};
 use pool::Pool;
 use request_body::{BoxError, RequestBody, Upload};
 pub use servers::{ServerStatus, SharedUpstream};
@@ -140,21 +142,22 @@ impl Upstream {
 
     /// Sends the request and gives the head of the answer with a streaming body.
     ///
-    /// The URI is written as it is (origin-form) and the caller has set `Host`. After a 101 the response carries
+    /// After a 101 the response carries
     /// hyper's `OnUpgrade` (take it with [`hyper::upgrade::on`]); its connection belongs to the caller. Dropping the
     /// future closes the connection it was using, or resets its stream. Must run within a `LocalSet`.
-    pub async fn send<B>(
+    pub async fn send<H, B>(
         &self,
-        request: Request<B>,
+        outgoing: Outgoing<H, B>,
         terms: impl Into<Terms<'_>>,
     ) -> Result<Response<UpstreamBody>, UpstreamError>
     where
+        H: FitHeaders,
         B: Body<Data = Bytes> + 'static,
         B::Error: Into<BoxError>,
     {
         let terms = terms.into();
         let settings = &self.0.shared.known().settings;
-        let request = request.map(RequestBody::new);
+        let request = outgoing.into_request().map(RequestBody::new);
         let upload = request.body().upload();
         let order = Order {
             timeouts: terms.timeouts.unwrap_or(&settings.timeouts),

@@ -11,7 +11,7 @@ use http_body::{Body, Frame};
 use http_body_util::{BodyExt, Full, StreamBody};
 use portcullis::upstream::{Replay, Upstream, UpstreamBody};
 
-use crate::support::{answering, fetch, get, post, serve, text, worker};
+use crate::support::{answering, fetch, get, outgoing, post, serve, text, worker};
 
 const OK: &str = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
 
@@ -42,7 +42,7 @@ fn answers_keep_their_length() {
             let server = answering(answer).await;
             let answer = server
                 .upstream()
-                .send(get("/"), Replay::Allowed)
+                .send(outgoing(get("/")), Replay::Allowed)
                 .await
                 .unwrap();
             assert_eq!(answer.body().size_hint().exact(), length);
@@ -87,7 +87,10 @@ fn answers_that_have_no_body_are_over_at_once() {
             let upstream = server.upstream();
             let mut request = get("/");
             *request.method_mut() = method.clone();
-            let answer = upstream.send(request, Replay::Allowed).await.unwrap();
+            let answer = upstream
+                .send(outgoing(request), Replay::Allowed)
+                .await
+                .unwrap();
             assert!(answer.body().is_end_stream(), "{method}");
             assert_eq!(
                 upstream.idle_connections(),
@@ -131,7 +134,10 @@ fn a_body_that_breaks_off_is_an_error_and_not_an_end() {
                 })
                 .await;
                 let upstream = server.upstream();
-                let answer = upstream.send(get("/"), Replay::Allowed).await.unwrap();
+                let answer = upstream
+                    .send(outgoing(get("/")), Replay::Allowed)
+                    .await
+                    .unwrap();
                 assert!(answer.into_body().collect().await.is_err(), "{what}");
                 assert_eq!(upstream.idle_connections(), 0, "{what}");
             });
@@ -150,7 +156,7 @@ fn a_reset_does_not_pass_for_the_end_of_an_unframed_body() {
         .await;
         let answer = server
             .upstream()
-            .send(get("/"), Replay::Allowed)
+            .send(outgoing(get("/")), Replay::Allowed)
             .await
             .unwrap();
         assert!(answer.into_body().collect().await.is_err());
@@ -300,7 +306,10 @@ fn trailers_pass_downwards() {
         )
         .await;
         let upstream = server.upstream();
-        let answer = upstream.send(get("/"), Replay::Allowed).await.unwrap();
+        let answer = upstream
+            .send(outgoing(get("/")), Replay::Allowed)
+            .await
+            .unwrap();
         let whole = answer.into_body().collect().await.unwrap();
         assert_eq!(whole.trailers().unwrap()["x-sum"], "6");
         assert_eq!(whole.to_bytes(), "abc");
@@ -339,7 +348,10 @@ fn large_bodies_arrive_whole_both_ways() {
 
 async fn rejected_early(upstream: &Upstream) -> String {
     let request = Request::post("/").body(much()).unwrap();
-    let answer = upstream.send(request, Replay::Never).await.unwrap();
+    let answer = upstream
+        .send(outgoing(request), Replay::Never)
+        .await
+        .unwrap();
     assert_eq!(answer.status(), 413);
     text(answer).await
 }
@@ -378,7 +390,7 @@ async fn answered_and_reset(answer: &'static [&'static str]) -> http::Response<U
     let request = Request::post("/").body(much()).unwrap();
     let answer = server
         .upstream()
-        .send(request, Replay::Never)
+        .send(outgoing(request), Replay::Never)
         .await
         .unwrap();
     server.scripts_over(1).await;

@@ -12,12 +12,15 @@ use portcullis::clock::Clock;
 use portcullis::upstream::{Fault, Replay, SharedUpstream, Upstream, UpstreamError};
 use tokio::net::TcpSocket;
 
-use crate::support::{fetch, get, post, serve, settings, text, upstream_of, worker};
+use crate::support::{fetch, get, outgoing, post, serve, settings, text, upstream_of, worker};
 
 const SHORT: Duration = Duration::from_millis(80);
 
 async fn failure_of(upstream: &Upstream) -> UpstreamError {
-    upstream.send(get("/"), Replay::Allowed).await.unwrap_err()
+    upstream
+        .send(outgoing(get("/")), Replay::Allowed)
+        .await
+        .unwrap_err()
 }
 
 #[track_caller]
@@ -196,7 +199,10 @@ fn a_slow_client_is_not_held_against_the_upstream() {
             Ok::<_, io::Error>(Frame::data(Bytes::from_static(b"piece")))
         });
         let request = Request::post("/").body(StreamBody::new(pieces)).unwrap();
-        let answer = upstream.send(request, Replay::Never).await.unwrap();
+        let answer = upstream
+            .send(outgoing(request), Replay::Never)
+            .await
+            .unwrap();
         assert_eq!(text(answer).await, "ok");
     });
 }
@@ -222,7 +228,10 @@ fn an_upstream_that_stops_reading_is_given_up() {
         )
         .map(|piece| Ok::<_, io::Error>(Frame::data(piece)));
         let request = Request::post("/").body(StreamBody::new(pieces)).unwrap();
-        let error = upstream.send(request, Replay::Never).await.unwrap_err();
+        let error = upstream
+            .send(outgoing(request), Replay::Never)
+            .await
+            .unwrap_err();
         assert_failure(&error, Fault::Upstream, "upstream_response_timeout");
     });
 }
@@ -237,7 +246,10 @@ fn a_body_that_fails_is_the_clients_fault() {
             Err(io::Error::from(io::ErrorKind::ConnectionReset)),
         ]);
         let request = Request::post("/").body(StreamBody::new(pieces)).unwrap();
-        let error = upstream.send(request, Replay::Never).await.unwrap_err();
+        let error = upstream
+            .send(outgoing(request), Replay::Never)
+            .await
+            .unwrap_err();
         assert_failure(&error, Fault::Client, "request_body");
         server.scripts_over(1).await;
     });
@@ -262,7 +274,7 @@ fn a_body_that_breaks_off_never_looks_whole_to_the_upstream() {
         let request = Request::post("/").body(StreamBody::new(pieces)).unwrap();
         server
             .upstream()
-            .send(request, Replay::Never)
+            .send(outgoing(request), Replay::Never)
             .await
             .unwrap_err();
         server.scripts_over(1).await;

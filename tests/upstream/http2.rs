@@ -30,7 +30,9 @@ use tokio::net::TcpListener;
 use tokio::sync::{Notify, mpsc};
 use tokio_rustls::TlsAcceptor;
 
-use crate::support::{bodiless, fetch, get, plain, post, settings, text, upstream_of, worker};
+use crate::support::{
+    bodiless, fetch, get, outgoing, plain, post, settings, text, upstream_of, worker,
+};
 
 type Reply = Response<UnsyncBoxBody<Bytes, Infallible>>;
 
@@ -200,7 +202,10 @@ fn what_is_asked_and_answered() {
                 .headers_mut()
                 .insert(name, HeaderValue::from_static(value));
         }
-        let answer = upstream.send(request, Replay::Allowed).await.unwrap();
+        let answer = upstream
+            .send(outgoing(request), Replay::Allowed)
+            .await
+            .unwrap();
         assert_eq!(
             (answer.version(), answer.status().as_u16()),
             (Version::HTTP_11, 200)
@@ -307,7 +312,10 @@ fn both_sides_talk_at_once_and_trailers_pass_both_ways() {
             .header("te", "trailers")
             .body(StreamBody::new(Box::pin(frames)))
             .unwrap();
-        let mut answer = upstream.send(request, Replay::Never).await.unwrap();
+        let mut answer = upstream
+            .send(outgoing(request), Replay::Never)
+            .await
+            .unwrap();
         for word in ["one", "two", "three"] {
             say.send(Frame::data(Bytes::from_static(word.as_bytes())))
                 .await
@@ -345,7 +353,10 @@ fn an_answer_of_nothing_but_a_head_ends_with_it() {
         })
         .await;
         let upstream = upstream_at(address);
-        let answer = upstream.send(post("/", "x"), Replay::Never).await.unwrap();
+        let answer = upstream
+            .send(outgoing(post("/", "x")), Replay::Never)
+            .await
+            .unwrap();
         assert_eq!(answer.headers()["grpc-status"], "5");
         assert!(http_body::Body::is_end_stream(answer.body()));
     });
@@ -369,14 +380,14 @@ fn giving_up_resets_the_stream_and_leaves_the_connection() {
         .await;
         let upstream = upstream_at(address);
         fetch(&upstream, get("/")).await.unwrap();
-        let sent = upstream.send(get("/never"), Replay::Allowed);
+        let sent = upstream.send(outgoing(get("/never")), Replay::Allowed);
         let given_up = tokio::time::timeout(Duration::from_millis(50), sent).await;
         assert!(given_up.is_err());
         while seen.open_streams.get() > 0 {
             tokio::task::yield_now().await;
         }
         let mut answer = upstream
-            .send(get("/endless"), Replay::Allowed)
+            .send(outgoing(get("/endless")), Replay::Allowed)
             .await
             .unwrap();
         answer.frame().await.unwrap().unwrap();
@@ -451,7 +462,7 @@ fn what_the_server_refused_goes_out_again_whatever_it_is() {
             let upstream = upstream_at(address);
             fetch(&upstream, get("/")).await.unwrap();
             let sent = upstream
-                .send(bodiless(method.clone(), "/"), Replay::Allowed)
+                .send(outgoing(bodiless(method.clone(), "/")), Replay::Allowed)
                 .await;
             assert_eq!(sent.is_ok(), is_repeated, "{method} {reason:?}: {sent:?}");
             assert_eq!(

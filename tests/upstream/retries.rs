@@ -3,7 +3,7 @@
 use http::Method;
 use portcullis::upstream::{Replay, Upstream, UpstreamError};
 
-use crate::support::{Server, bodiless, fetch, get, post, serve, worker};
+use crate::support::{Server, bodiless, fetch, get, outgoing, post, serve, worker};
 
 const OK: &str = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
 
@@ -59,7 +59,10 @@ fn an_idempotent_request_goes_out_again_when_a_reused_connection_closes() {
             worker(async {
                 let (server, upstream) = with_stale_connection(ending).await;
                 let request = bodiless(method.clone(), "/second");
-                let answer = upstream.send(request, Replay::Allowed).await.unwrap();
+                let answer = upstream
+                    .send(outgoing(request), Replay::Allowed)
+                    .await
+                    .unwrap();
                 assert_eq!(answer.status(), 200, "{method} {ending:?}");
                 let line = format!("{method} /second HTTP/1.1");
                 assert_eq!(server.requests(), ["GET /first HTTP/1.1", &line, &line]);
@@ -76,7 +79,10 @@ fn what_may_have_had_an_effect_is_not_repeated() {
         worker(async {
             let (server, upstream) = with_stale_connection(ending).await;
             let request = bodiless(Method::POST, "/second");
-            let error = upstream.send(request, Replay::Allowed).await.unwrap_err();
+            let error = upstream
+                .send(outgoing(request), Replay::Allowed)
+                .await
+                .unwrap_err();
             assert!(matches!(error, UpstreamError::Closed { .. }), "{error:?}");
             assert_eq!(server.requests().len(), 2, "not idempotent");
         });
@@ -84,14 +90,17 @@ fn what_may_have_had_an_effect_is_not_repeated() {
             let (server, upstream) = with_stale_connection(ending).await;
             let mut request = post("/second", "body");
             *request.method_mut() = Method::PUT;
-            let error = upstream.send(request, Replay::Allowed).await.unwrap_err();
+            let error = upstream
+                .send(outgoing(request), Replay::Allowed)
+                .await
+                .unwrap_err();
             assert!(matches!(error, UpstreamError::Closed { .. }), "{error:?}");
             assert_eq!(server.requests().len(), 2, "idempotent, but with a body");
         });
         worker(async {
             let (server, upstream) = with_stale_connection(ending).await;
             let error = upstream
-                .send(get("/second"), Replay::Never)
+                .send(outgoing(get("/second")), Replay::Never)
                 .await
                 .unwrap_err();
             assert!(matches!(error, UpstreamError::Closed { .. }), "{error:?}");
@@ -111,7 +120,7 @@ fn nothing_is_repeated_once_a_byte_of_an_answer_came() {
         worker(async {
             let (server, upstream) = with_stale_connection(Ending::ClosesAfter(bytes)).await;
             upstream
-                .send(get("/second"), Replay::Allowed)
+                .send(outgoing(get("/second")), Replay::Allowed)
                 .await
                 .unwrap_err();
             assert_eq!(server.requests().len(), 2, "after {bytes:?}");
@@ -127,7 +136,10 @@ fn a_fresh_connection_that_closes_is_an_error_for_any_method() {
         })
         .await;
         let upstream = server.upstream();
-        let error = upstream.send(get("/"), Replay::Allowed).await.unwrap_err();
+        let error = upstream
+            .send(outgoing(get("/")), Replay::Allowed)
+            .await
+            .unwrap_err();
         assert!(matches!(error, UpstreamError::Closed { .. }), "{error:?}");
         assert_eq!(server.connections(), 1);
     });
@@ -155,7 +167,7 @@ fn a_fresh_connection_that_is_reset_is_tried_again_for_what_is_idempotent() {
             .await;
             let upstream = server.upstream();
             let request = bodiless(method.clone(), "/");
-            let sent = upstream.send(request, Replay::Allowed).await;
+            let sent = upstream.send(outgoing(request), Replay::Allowed).await;
             assert_eq!(sent.is_ok(), answered, "{method} {resets}");
             assert_eq!(server.connections(), connections, "{method} {resets}");
         });
@@ -175,7 +187,10 @@ fn a_request_is_repeated_once_and_not_twice() {
         .await;
         let upstream = server.upstream();
         fetch(&upstream, get("/")).await.unwrap();
-        upstream.send(get("/"), Replay::Allowed).await.unwrap_err();
+        upstream
+            .send(outgoing(get("/")), Replay::Allowed)
+            .await
+            .unwrap_err();
         assert_eq!((server.connections(), server.requests().len()), (2, 3));
     });
 }

@@ -8,7 +8,7 @@ use portcullis::clock::Clock;
 use portcullis::upstream::Replay;
 use tokio::sync::Notify;
 
-use crate::support::{answering, fetch, get, post, serve, text, worker};
+use crate::support::{answering, fetch, get, outgoing, post, serve, text, worker};
 
 const OK: &str = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
 
@@ -107,9 +107,15 @@ fn a_connection_is_back_only_when_the_body_has_ended() {
     worker(async {
         let server = answering(OK).await;
         let upstream = server.upstream();
-        let first = upstream.send(get("/1"), Replay::Allowed).await.unwrap();
+        let first = upstream
+            .send(outgoing(get("/1")), Replay::Allowed)
+            .await
+            .unwrap();
         assert_eq!(upstream.idle_connections(), 0);
-        let second = upstream.send(get("/2"), Replay::Allowed).await.unwrap();
+        let second = upstream
+            .send(outgoing(get("/2")), Replay::Allowed)
+            .await
+            .unwrap();
         assert_eq!(server.connections(), 2);
         assert_eq!(text(first).await, "ok");
         assert_eq!(upstream.idle_connections(), 1);
@@ -131,7 +137,10 @@ fn who_stops_at_the_last_byte_or_at_the_trailers_has_read_the_whole() {
         worker(async {
             let server = answering(answer).await;
             let upstream = server.upstream();
-            let mut answer = upstream.send(get("/"), Replay::Allowed).await.unwrap();
+            let mut answer = upstream
+                .send(outgoing(get("/")), Replay::Allowed)
+                .await
+                .unwrap();
             for _ in 0..frames {
                 answer.frame().await.unwrap().unwrap();
             }
@@ -154,7 +163,10 @@ fn a_body_dropped_half_way_closes_its_connection() {
         })
         .await;
         let upstream = server.upstream();
-        let mut answer = upstream.send(get("/"), Replay::Allowed).await.unwrap();
+        let mut answer = upstream
+            .send(outgoing(get("/")), Replay::Allowed)
+            .await
+            .unwrap();
         let piece = answer.frame().await.unwrap().unwrap();
         assert_eq!(piece.into_data().unwrap(), "half");
         drop(answer);
@@ -172,7 +184,7 @@ fn a_request_that_is_given_up_closes_its_connection() {
         })
         .await;
         let upstream = server.upstream();
-        let sent = upstream.send(get("/"), Replay::Allowed);
+        let sent = upstream.send(outgoing(get("/")), Replay::Allowed);
         let given_up = tokio::time::timeout(Duration::from_millis(30), sent).await;
         assert!(given_up.is_err());
         server.scripts_over(1).await;
@@ -225,7 +237,12 @@ fn no_more_idle_connections_than_allowed() {
             server.upstream_with(Clock::system(), |settings| settings.idle_connections = 3);
         let mut answers = Vec::new();
         for _ in 0..5 {
-            answers.push(upstream.send(get("/"), Replay::Allowed).await.unwrap());
+            answers.push(
+                upstream
+                    .send(outgoing(get("/")), Replay::Allowed)
+                    .await
+                    .unwrap(),
+            );
         }
         for answer in answers {
             text(answer).await;
@@ -278,8 +295,14 @@ fn the_connection_that_rested_shortest_goes_first() {
         })
         .await;
         let upstream = server.upstream();
-        let first = upstream.send(get("/"), Replay::Allowed).await.unwrap();
-        let second = upstream.send(get("/"), Replay::Allowed).await.unwrap();
+        let first = upstream
+            .send(outgoing(get("/")), Replay::Allowed)
+            .await
+            .unwrap();
+        let second = upstream
+            .send(outgoing(get("/")), Replay::Allowed)
+            .await
+            .unwrap();
         assert_eq!(text(second).await, "1");
         assert_eq!(text(first).await, "0");
         for _ in 0..5 {
@@ -302,7 +325,12 @@ fn idle_connections_that_the_upstream_closed_are_passed_over() {
         let upstream = server.upstream();
         let mut answers = Vec::new();
         for _ in 0..3 {
-            answers.push(upstream.send(get("/"), Replay::Allowed).await.unwrap());
+            answers.push(
+                upstream
+                    .send(outgoing(get("/")), Replay::Allowed)
+                    .await
+                    .unwrap(),
+            );
         }
         for answer in answers {
             text(answer).await;
@@ -333,8 +361,14 @@ fn a_living_connection_behind_a_dead_one_is_found() {
         })
         .await;
         let upstream = server.upstream();
-        let first = upstream.send(get("/"), Replay::Allowed).await.unwrap();
-        let second = upstream.send(get("/"), Replay::Allowed).await.unwrap();
+        let first = upstream
+            .send(outgoing(get("/")), Replay::Allowed)
+            .await
+            .unwrap();
+        let second = upstream
+            .send(outgoing(get("/")), Replay::Allowed)
+            .await
+            .unwrap();
         text(first).await;
         text(second).await;
         assert_eq!(upstream.idle_connections(), 2);

@@ -13,8 +13,8 @@ use tokio::net::{TcpListener, TcpSocket, UnixListener};
 use tokio::sync::Notify;
 
 use crate::support::{
-    Server, answering, bodiless, fetch, get, plain, post, serve, serve_on, settings, text,
-    upstream_of, worker,
+    Server, answering, bodiless, fetch, get, outgoing, plain, post, serve, serve_on, settings,
+    text, upstream_of, worker,
 };
 
 const ONE: &str = "HTTP/1.1 200 OK\r\ncontent-length: 3\r\n\r\none";
@@ -182,7 +182,7 @@ fn what_a_fresh_connection_swallows_goes_elsewhere_only_if_it_may() {
             let mut answered = 0;
             for _ in 0..40 {
                 let sent = upstream
-                    .send(bodiless(method.clone(), "/"), Replay::Allowed)
+                    .send(outgoing(bodiless(method.clone(), "/")), Replay::Allowed)
                     .await;
                 answered += usize::from(sent.is_ok());
             }
@@ -228,7 +228,10 @@ fn answers_of_a_broken_gateway_count_too() {
         let (shared, upstream, _) =
             with_clock(settings_of(&[plain(broken.address), plain(alive.address)]));
         for _ in 0..50 {
-            upstream.send(get("/"), Replay::Allowed).await.unwrap();
+            upstream
+                .send(outgoing(get("/")), Replay::Allowed)
+                .await
+                .unwrap();
         }
         assert_eq!(ejected(&shared), [true, false]);
         assert_eq!(
@@ -245,7 +248,10 @@ fn one_alone_is_never_left_alone() {
         let broken = answering(BUSY).await;
         let (shared, upstream, _) = with_clock(settings_of(&[plain(broken.address)]));
         for _ in 0..20 {
-            upstream.send(get("/"), Replay::Allowed).await.unwrap();
+            upstream
+                .send(outgoing(get("/")), Replay::Allowed)
+                .await
+                .unwrap();
         }
         assert_eq!(ejected(&shared), [false]);
         assert_eq!(broken.requests().len(), 20);
@@ -352,7 +358,7 @@ fn a_socket_file_is_a_server_too() {
             host_of_server: true,
             ..Replay::Allowed.into()
         };
-        let answer = upstream.send(get("/x"), terms).await.unwrap();
+        let answer = upstream.send(outgoing(get("/x")), terms).await.unwrap();
         assert_eq!(text(answer).await, "one");
         let gone = upstream_of(settings_of(&[ServerUrl::Unix(folder.path().join("gone"))]));
         let error = fetch(&gone, get("/")).await.unwrap_err();
@@ -369,7 +375,7 @@ fn host_names_the_server_where_it_is_asked_to() {
             host_of_server: true,
             ..Replay::Allowed.into()
         };
-        text(upstream.send(get("/"), terms).await.unwrap()).await;
+        text(upstream.send(outgoing(get("/")), terms).await.unwrap()).await;
         fetch(&upstream, get("/")).await.unwrap();
         let heads = server.heads();
         assert!(

@@ -9,7 +9,7 @@ use portcullis::proxy::tunnel::{self, Side, TunnelEnd, TunnelKind, TunnelTerms};
 use portcullis::upstream::Replay;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use crate::support::{Server, fetch, get, serve, text, worker};
+use crate::support::{Server, fetch, get, outgoing, serve, text, worker};
 
 const SWITCH: &str =
     "HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n";
@@ -40,7 +40,10 @@ fn after_a_101_the_caller_has_the_connection_with_all_that_came_early() {
     worker(async {
         let server = echo_server().await;
         let upstream = server.upstream();
-        let answer = upstream.send(upgrade(), Replay::Never).await.unwrap();
+        let answer = upstream
+            .send(outgoing(upgrade()), Replay::Never)
+            .await
+            .unwrap();
         assert_eq!(answer.status(), StatusCode::SWITCHING_PROTOCOLS);
         assert_eq!(answer.headers()["upgrade"], "websocket");
 
@@ -64,7 +67,7 @@ fn an_upgrade_that_nobody_takes_closes_the_connection() {
         let server = echo_server().await;
         let answer = server
             .upstream()
-            .send(upgrade(), Replay::Never)
+            .send(outgoing(upgrade()), Replay::Never)
             .await
             .unwrap();
         drop(answer);
@@ -83,7 +86,10 @@ fn a_refused_upgrade_is_an_ordinary_answer() {
         })
         .await;
         let upstream = server.upstream();
-        let answer = upstream.send(upgrade(), Replay::Never).await.unwrap();
+        let answer = upstream
+            .send(outgoing(upgrade()), Replay::Never)
+            .await
+            .unwrap();
         assert_eq!(answer.status(), StatusCode::FORBIDDEN);
         assert_eq!(text(answer).await, "no");
         assert_eq!(fetch(&upstream, get("/")).await.unwrap(), "no");
@@ -104,7 +110,7 @@ fn a_tunnel_ends_when_the_upstream_goes_away_after_its_last_word() {
         .await;
         let answer = server
             .upstream()
-            .send(upgrade(), Replay::Never)
+            .send(outgoing(upgrade()), Replay::Never)
             .await
             .unwrap();
         let socket = TokioIo::new(hyper::upgrade::on(answer).await.unwrap());

@@ -46,7 +46,7 @@ fn upstream_by(
     };
     let mut seen: Vec<(String, String)> = rules
         .upstream(headers(pairs), &told)
-        .into_inner()
+        .as_ref()
         .iter()
         .map(|(name, value)| (name.to_string(), value.to_str().unwrap().to_owned()))
         .collect();
