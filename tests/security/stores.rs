@@ -7,7 +7,7 @@ use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Row, raw_sql};
 use tokio::runtime::Runtime;
 
-use crate::support::databases::{drop_postgres_database, postgres_database};
+use crate::support::databases::postgres_database;
 use crate::support::{Home, PATIENCE};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -113,9 +113,22 @@ impl Store {
 impl Drop for Store {
     fn drop(&mut self) {
         if let Self::Postgres { url } = self {
-            drop_postgres_database(url);
+            remove(url);
         }
     }
+}
+
+/// Whoever still uses it.
+fn remove(url: &str) {
+    let (_, name) = url.rsplit_once('/').unwrap();
+    let statement = AssertSqlSafe(format!("DROP DATABASE IF EXISTS {name} WITH (FORCE)"));
+    let options: PgConnectOptions = url.parse().unwrap();
+    let mut builder = tokio::runtime::Builder::new_current_thread();
+    builder.enable_all().build().unwrap().block_on(async {
+        let beside = options.database("postgres");
+        let mut connection = beside.connect().await.unwrap();
+        raw_sql(statement).execute(&mut connection).await.unwrap();
+    });
 }
 
 /// A connection of its own.
@@ -162,9 +175,11 @@ impl Session {
     fn execute(&mut self, statements: &str) {
         let statements = raw_sql(AssertSqlSafe(statements.to_owned()));
         match &mut self.connection {
-            Connected::File(file) => drop(self.runtime.block_on(statements.execute(file)).unwrap()),
+            Connected::File(file) => {
+                self.runtime.block_on(statements.execute(file)).unwrap();
+            }
             Connected::Postgres(server) => {
-                drop(self.runtime.block_on(statements.execute(server)).unwrap());
+                self.runtime.block_on(statements.execute(server)).unwrap();
             }
         }
     }

@@ -15,7 +15,7 @@ use serde_json::Value;
 
 use crate::stores::Store;
 use crate::support::tls::write_certificate;
-use crate::support::{Answer, Conn, Gateway, Home, Upstream};
+use crate::support::{Answer, Conn, Gateway, Home, Upstream, program};
 use crate::transport::{Bridge, Transport};
 
 /// What differs from the usual configuration; each text goes into the section of that name.
@@ -176,7 +176,12 @@ impl World {
         owner_alone(&home.path("admin.token"));
         let mut gateway = match setup.library {
             None => home.start(),
-            Some(source) => home.start_with_library(&compiled(&home, source)),
+            Some(source) => {
+                let mut command = program(&home.path(""));
+                command.arg("serve").arg("--config").arg(home.config());
+                command.env("LD_PRELOAD", compiled(&home, source));
+                Gateway::start(command)
+            }
         };
         let bridge = transport.bridge_to(gateway.address);
         if let Some(bridge) = &bridge {

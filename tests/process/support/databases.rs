@@ -64,15 +64,3 @@ fn server_url(variable: &str) -> String {
             panic!("there is no {variable}: run ./scripts/databases up before the tests")
         })
 }
-
-/// Removes a database that [`postgres_database`] made, whoever still uses it.
-pub fn drop_postgres_database(url: &str) {
-    let (_, name) = url.rsplit_once('/').unwrap();
-    let statement = AssertSqlSafe(format!("DROP DATABASE IF EXISTS {name} WITH (FORCE)"));
-    let server = server_url("PORTCULLIS_TEST_POSTGRES");
-    block_on(async {
-        let options = server.parse::<PgConnectOptions>().unwrap();
-        let mut connection = options.connect().await.unwrap();
-        raw_sql(statement).execute(&mut connection).await.unwrap();
-    });
-}

@@ -96,16 +96,6 @@ impl Home {
         Gateway::start(command)
     }
 
-    /// Starts the gateway with a library of ours before the system's, which may make it panic.
-    pub fn start_with_library(&self, library: &Path) -> Gateway {
-        let mut command = program(self.directory.path());
-        command.arg("serve").arg("--config").arg(self.config());
-        command.env("LD_PRELOAD", library);
-        let mut gateway = Gateway::start(command);
-        gateway.may_panic = true;
-        gateway
-    }
-
     /// Starts the gateway; nobody reads what it writes to standard error once it listens.
     pub fn start_unheard(&self) -> Gateway {
         let mut command = program(self.directory.path());
@@ -228,6 +218,7 @@ impl Gateway {
 
     fn start_and_listen_to(mut command: Command, go_on: fn(&str) -> bool) -> Self {
         let mut child = command.spawn().unwrap();
+        let may_panic = command.get_envs().any(|(name, _)| name == "LD_PRELOAD");
         let log = Arc::new(Mutex::new(String::new()));
         let (alive, ended) = mpsc::channel();
         let stderr = BufReader::new(child.stderr.take().unwrap());
@@ -254,7 +245,7 @@ impl Gateway {
             admin: None,
             child,
             log,
-            may_panic: false,
+            may_panic,
             _alive: alive,
         };
         eventually("the gateway listens", || {
