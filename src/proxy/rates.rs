@@ -247,7 +247,8 @@ mod tests {
             assert!(rates.count(Counted::Login, address.into()).is_ok());
         }
         let counts = rates.0.login.as_ref().unwrap();
-        assert_eq!(counts.limiter.len(), MOST_KEYS);
+        // Fewer if that took so long that the first were forgotten meanwhile.
+        assert!((1..=MOST_KEYS).contains(&counts.limiter.len()));
         hands.advance_boot(Duration::from_secs(60));
         assert!(rates.count(Counted::Login, HERE).is_ok());
         assert_eq!(counts.limiter.len(), 1, "the quiet ones are forgotten");

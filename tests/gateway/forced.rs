@@ -5,7 +5,7 @@
 use std::thread;
 use std::time::Duration;
 
-use crate::support::{Browser, Replica, World, together};
+use crate::support::{Browser, Replica, World, eventually, together};
 
 const ENDPOINT: &str = "/auth/session/refresh";
 
@@ -55,6 +55,12 @@ fn a_refresh_that_read_before_the_revocation_brings_nothing_back() {
             });
             answer.assert_session_over();
             if check == "feed" {
+                // Nobody waits for replicas where a revocation is written past them: each hears of it in its next round.
+                eventually("both have heard of it", || {
+                    replicas
+                        .iter()
+                        .all(|replica| alice.clone().get(replica, "/app").status == 401)
+                });
                 is_over_everywhere(&alice, &replicas);
             }
         }
