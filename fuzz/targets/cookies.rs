@@ -61,8 +61,14 @@ fn browser_pairs(text: &str) -> impl Iterator<Item = (&str, &str)> {
 }
 
 fn is_own(name: &str) -> bool {
-    let bare = name.strip_prefix("__Host-").or_else(|| name.strip_prefix("__Secure-")).unwrap_or(name);
+    let bare = without_prefix(name, "__Host-").or_else(|| without_prefix(name, "__Secure-")).unwrap_or(name);
     OWN.contains(&bare)
+}
+
+/// Browsers know the prefix in any case (RFC 6265bis section 5.7).
+fn without_prefix<'a>(name: &'a str, prefix: &str) -> Option<&'a str> {
+    let (begin, rest) = name.split_at_checked(prefix.len())?;
+    begin.eq_ignore_ascii_case(prefix).then_some(rest)
 }
 
 fn looks_own(value: &str) -> bool {
