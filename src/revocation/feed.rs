@@ -20,7 +20,9 @@ use super::{OnLapse, Revocations, Shared};
 use crate::causes::Causes;
 use crate::clock::BootTime;
 use crate::keys::KeysError;
-use crate::store::{LogRead, LoggedReason, Mark, ReplicaId, ReplicaRow, Sequence, StoreError};
+use crate::store::{
+    LogRead, LoggedReason, Mark, Outage, ReplicaId, ReplicaRow, Sequence, StoreError,
+};
 
 /// Runs the rounds; the one task that moves the deadline.
 struct Feed<'a> {
@@ -50,6 +52,17 @@ pub enum RoundError {
     Keys(#[from] KeysError),
 }
 
+impl RoundError {
+    /// The store is there, and somebody else was in the way: also an earlier try of this process, which the server goes on
+    /// with until it notices that nobody waits for it any more.
+    fn is_of_a_moment(&self) -> bool {
+        matches!(
+            self,
+            Self::TooSlow | Self::Store(StoreError::Unavailable(Outage::RowHeld(_)))
+        )
+    }
+}
+
 impl Revocations {
     /// Joins the fleet: this replica's row is written, then the log read as a whole. Listeners open after it.
     pub async fn join(&self) -> Result<(), RoundError> {
@@ -58,7 +71,7 @@ impl Revocations {
         for _ in 1..TRIES_TO_JOIN {
             match feed.round(true).await {
                 // Nobody is served yet: a store that is slow for a moment delays the start, and does not end it.
-                Err(RoundError::TooSlow) => {}
+                Err(error) if error.is_of_a_moment() => {}
                 done => return done.map(drop),
             }
         }
