@@ -3,8 +3,9 @@
 use std::fs;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 
+use crate::support::peers::Proxy;
 use crate::support::{Answer, Conn, Gateway, Home, Upstream, eventually, header};
 
 /// A gateway that answers questions beside its own listener, and the application.
@@ -77,45 +78,7 @@ fn shipped(name: &str) -> PathBuf {
         .join(name)
 }
 
-/// A proxy that runs; killed when dropped.
-struct Proxy {
-    child: Child,
-    address: SocketAddr,
-}
-
-impl Proxy {
-    fn start(mut command: Command, address: SocketAddr, log: &Path) -> Self {
-        let out = fs::File::create(log).unwrap();
-        let child = command
-            .stdin(Stdio::null())
-            .stdout(out.try_clone().unwrap())
-            .stderr(out)
-            .spawn()
-            .unwrap_or_else(|error| {
-                panic!("{command:?}: {error}: run scripts/test, which installs it")
-            });
-        let mut proxy = Self { child, address };
-        eventually("the proxy listens", || {
-            let ended = proxy.child.try_wait().unwrap();
-            let log = fs::read_to_string(log).unwrap_or_default();
-            assert!(ended.is_none(), "the proxy ended: {log}");
-            Conn::try_to(address).is_ok()
-        });
-        proxy
-    }
-}
-
-impl Drop for Proxy {
-    fn drop(&mut self) {
-        // Servers with worker processes end these when they are told to.
-        let _ = Command::new("kill")
-            .args(["-s", "TERM", &self.child.id().to_string()])
-            .status();
-        let _ = self.child.wait();
-    }
-}
-
-/// An address that nobody listens on.
+/// An address that nobody listens on: not all of them share one that is reserved.
 fn free() -> SocketAddr {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     listener.local_addr().unwrap()

@@ -1,26 +1,20 @@
 //! HTTP/2 from clients: the same stages, the same promises.
 
-use std::future::Future;
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{Method, Request, Response, StatusCode, Version};
-use http_body_util::{BodyExt, Full};
+use http::{Method, Response, StatusCode};
+use http_body_util::BodyExt;
 use hyper::body::Incoming;
-use hyper::client::conn::http2::{Builder, SendRequest};
-use hyper::ext::Protocol;
-use hyper_util::rt::{TokioExecutor, TokioIo};
-use rustls::pki_types::ServerName;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::net::TcpStream;
-use tokio_rustls::TlsConnector;
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::support::frames::{
     END_HEADERS, END_STREAM, Frames, GOAWAY, HEADERS, RST_STREAM, frame, get,
 };
-use crate::support::tls::{client, write_certificate};
-use crate::support::{Gateway, Home, PATIENCE, Upstream, header, only_app};
+use crate::support::http2::{Client, ask, connect, connect_by_tls, extended_connect, request, run};
+use crate::support::tls::write_certificate;
+use crate::support::{Gateway, Home, Upstream, header, only_app};
 
 /// A gateway that speaks HTTP/2 without TLS too, at the only address that it has.
 pub fn with_http2(upstream: &Upstream, more: &str) -> (Home, Gateway) {
@@ -33,67 +27,6 @@ pub fn with_http2(upstream: &Upstream, more: &str) -> (Home, Gateway) {
     std::fs::write(home.config(), text).unwrap();
     let gateway = home.start();
     (home, gateway)
-}
-
-fn run<T>(test: impl Future<Output = T>) -> T {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .unwrap();
-    let limited = async { tokio::time::timeout(PATIENCE, test).await };
-    runtime.block_on(limited).expect("it takes too long")
-}
-
-type Client = SendRequest<Full<Bytes>>;
-
-async fn connect(address: SocketAddr) -> Client {
-    speak(TcpStream::connect(address).await.unwrap()).await
-}
-
-async fn connect_by_tls(address: SocketAddr) -> Client {
-    let connector = TlsConnector::from(client(&["h2"], rustls::ALL_VERSIONS));
-    let socket = TcpStream::connect(address).await.unwrap();
-    let name = ServerName::try_from("g.test").unwrap();
-    speak(connector.connect(name, socket).await.unwrap()).await
-}
-
-async fn speak(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) -> Client {
-    let (client, connection) = Builder::new(TokioExecutor::new())
-        .handshake(TokioIo::new(stream))
-        .await
-        .unwrap();
-    tokio::spawn(async move { drop(connection.await) });
-    client
-}
-
-fn request(
-    method: Method,
-    path: &str,
-    headers: &[(&str, &str)],
-    body: &str,
-) -> Request<Full<Bytes>> {
-    let mut request = Request::builder()
-        .method(method)
-        .uri(format!("http://g.test{path}"))
-        .header("sec-fetch-site", "same-origin");
-    for (name, value) in headers {
-        request = request.header(*name, *value);
-    }
-    request
-        .body(Full::new(Bytes::copy_from_slice(body.as_bytes())))
-        .unwrap()
-}
-
-async fn ask(client: &mut Client, request: Request<Full<Bytes>>) -> (Response<()>, String) {
-    let answer = client.send_request(request).await.unwrap();
-    assert_eq!(answer.version(), Version::HTTP_2);
-    let (head, body) = answer.into_parts();
-    for name in ["connection", "keep-alive", "transfer-encoding", "upgrade"] {
-        assert!(!head.headers.contains_key(name), "{name}: {head:?}");
-    }
-    let body = body.collect().await.unwrap().to_bytes();
-    let body = String::from_utf8(body.to_vec()).unwrap();
-    (Response::from_parts(head, ()), body)
 }
 
 /// Each cookie in a line of its own, as browsers send them.
@@ -404,17 +337,6 @@ fn echo() -> Upstream {
         peer.send("over");
         false
     })
-}
-
-fn extended_connect(path: &str, headers: &[(&str, &str)]) -> Request<Full<Bytes>> {
-    let mut request = request(Method::CONNECT, path, headers, "");
-    request
-        .headers_mut()
-        .insert("sec-websocket-version", "13".parse().unwrap());
-    request
-        .extensions_mut()
-        .insert(Protocol::from_static("websocket"));
-    request
 }
 
 #[test]

@@ -3,6 +3,7 @@
 pub mod databases;
 pub mod frames;
 mod gateway;
+pub mod http2;
 pub mod load;
 pub mod peers;
 pub mod tls;
