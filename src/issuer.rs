@@ -14,7 +14,7 @@ use crate::secret::{Secret, TokenText, base64url, random_bytes};
 use crate::session::{
     AccessClaims, AntiCsrfKey, AssertionClaims, Decision, Device, InvalidAccessToken,
     InvalidRefreshToken, KeyId, Lifetimes, Lineage, MasterKey, OverReason, RefreshKeys,
-    RefreshToken, Session, SessionHandle, SigningAlgorithm, VerifiedAccessToken, decide,
+    RefreshToken, Session, SessionHandle, SignError, SigningAlgorithm, VerifiedAccessToken, decide,
 };
 use crate::store::{
     OpenOutcome, RETENTION_MARGIN, Revocation, Rotation, Sequence, SessionStore, StoreError,
@@ -200,7 +200,7 @@ pub enum IssueError {
     #[error("cannot read the signing keys anew")]
     Keys(#[from] KeysError),
     #[error("cannot sign a token")]
-    Signing(#[from] jsonwebtoken::errors::Error),
+    Signing(#[from] SignError),
 }
 
 impl Issuer {

@@ -12,7 +12,7 @@ use serde_json::value::RawValue;
 use thiserror::Error;
 
 use super::handle::SessionHandle;
-use super::keys::KeyId;
+use super::keys::{KeyId, SignError};
 use super::ring::KeyRing;
 use crate::clock::Timestamp;
 use crate::identity::UserId;
@@ -36,7 +36,7 @@ pub struct AccessClaims<'a> {
 
 impl AccessClaims<'_> {
     /// Signed with the ring's signing key.
-    pub fn sign(&self, ring: &KeyRing) -> Result<TokenText, jsonwebtoken::errors::Error> {
+    pub fn sign(&self, ring: &KeyRing) -> Result<TokenText, SignError> {
         let payload = Payload {
             iss: self.issuer.into(),
             sub: self.user.as_str().into(),

@@ -9,7 +9,7 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 
 use super::access_token::VerifiedAccessToken;
-use super::keys::SigningKey;
+use super::keys::{SignError, SigningKey};
 use crate::clock::Timestamp;
 use crate::secret::TokenText;
 
@@ -27,7 +27,7 @@ impl AssertionClaims<'_> {
     /// Long enough for one request, even a queued one.
     pub const LIFETIME: Duration = Duration::from_secs(60);
 
-    pub fn sign(&self, key: &SigningKey) -> Result<TokenText, jsonwebtoken::errors::Error> {
+    pub fn sign(&self, key: &SigningKey) -> Result<TokenText, SignError> {
         let payload = Payload {
             iss: self.issuer,
             aud: self.audience,

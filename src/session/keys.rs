@@ -5,17 +5,11 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use aws_lc_rs::aead::{AES_256_GCM, Aad, NONCE_LEN, Nonce, RandomizedNonceKey};
-use aws_lc_rs::encoding::AsDer;
-use aws_lc_rs::rsa::KeySize;
-use aws_lc_rs::signature::{
-    ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, Ed25519KeyPair, KeyPair, RsaKeyPair,
-};
 use aws_lc_rs::{hkdf, hmac};
-use jsonwebtoken::jwk::{Jwk, PublicKeyUse};
-use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey};
 use thiserror::Error;
 use zeroize::Zeroizing;
 
+use super::signature::KeyPair;
 use crate::clock::Timestamp;
 use crate::secret::{Secret, TokenText, base64url, from_base64url, random_bytes};
 
@@ -91,15 +85,6 @@ impl SigningAlgorithm {
     pub const fn is_asymmetric(self) -> bool {
         !matches!(self, Self::Hs256)
     }
-
-    const fn jws(self) -> Algorithm {
-        match self {
-            Self::Es256 => Algorithm::ES256,
-            Self::EdDsa => Algorithm::EdDSA,
-            Self::Rs256 => Algorithm::RS256,
-            Self::Hs256 => Algorithm::HS256,
-        }
-    }
 }
 
 impl FromStr for SigningAlgorithm {
@@ -160,8 +145,7 @@ pub struct SigningKey {
     algorithm: SigningAlgorithm,
     /// PKCS#8 (RFC 5208), or the bytes of an HMAC key.
     private: Arc<Zeroizing<Vec<u8>>>,
-    encoding: EncodingKey,
-    decoding: DecodingKey,
+    pair: Arc<KeyPair>,
     /// The JOSE header of every access token that this key signs, encoded.
     access_header: Arc<str>,
     /// The same of assertions: another `typ`, so that neither can be taken for the other.
@@ -170,20 +154,7 @@ pub struct SigningKey {
 
 impl SigningKey {
     pub fn generate(algorithm: SigningAlgorithm) -> Result<Self, KeyError> {
-        let private = match algorithm {
-            SigningAlgorithm::Es256 => EcdsaKeyPair::generate(&ECDSA_P256_SHA256_FIXED_SIGNING)?
-                .to_pkcs8v1()?
-                .as_ref()
-                .to_vec(),
-            SigningAlgorithm::EdDsa => Ed25519KeyPair::generate()?.to_pkcs8v1()?.as_ref().to_vec(),
-            SigningAlgorithm::Rs256 => AsDer::<aws_lc_rs::encoding::Pkcs8V1Der<'_>>::as_der(
-                &RsaKeyPair::generate(KeySize::Rsa2048)?,
-            )?
-            .as_ref()
-            .to_vec(),
-            SigningAlgorithm::Hs256 => random_bytes::<32>().to_vec(),
-        };
-        Self::from_private(KeyId::random(), algorithm, Zeroizing::new(private))
+        Self::from_private(KeyId::random(), algorithm, KeyPair::generate(algorithm)?)
     }
 
     fn from_private(
@@ -191,33 +162,6 @@ impl SigningKey {
         algorithm: SigningAlgorithm,
         private: Zeroizing<Vec<u8>>,
     ) -> Result<Self, KeyError> {
-        let (encoding, decoding) = match algorithm {
-            SigningAlgorithm::Es256 => {
-                let pair = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &private)?;
-                (
-                    EncodingKey::from_ec_der(&private),
-                    DecodingKey::from_ec_der(pair.public_key().as_ref()),
-                )
-            }
-            SigningAlgorithm::EdDsa => {
-                let pair = Ed25519KeyPair::from_pkcs8(&private)?;
-                (
-                    EncodingKey::from_ed_der(&private),
-                    DecodingKey::from_ed_der(pair.public_key().as_ref()),
-                )
-            }
-            SigningAlgorithm::Rs256 => {
-                let pair = RsaKeyPair::from_pkcs8(&private)?;
-                (
-                    EncodingKey::from_rsa_der(rsa_private_key(&private)?),
-                    DecodingKey::from_rsa_der(pair.public_key().as_ref()),
-                )
-            }
-            SigningAlgorithm::Hs256 => (
-                EncodingKey::from_secret(&private),
-                DecodingKey::from_secret(&private),
-            ),
-        };
         let header = |typ: &str| {
             let header = format!(
                 r#"{{"typ":"{typ}","alg":"{}","kid":"{id}"}}"#,
@@ -230,9 +174,8 @@ impl SigningKey {
             assertion_header: header("portcullis-assertion+jwt"),
             id,
             algorithm,
+            pair: Arc::new(KeyPair::read(algorithm, &private)?),
             private: Arc::new(private),
-            encoding,
-            decoding,
         })
     }
 
@@ -249,40 +192,32 @@ impl SigningKey {
     }
 
     /// An access token: a compact JWS (RFC 7515 section 7.1) of `payload`.
-    pub fn sign(&self, payload: &[u8]) -> Result<TokenText, jsonwebtoken::errors::Error> {
+    pub fn sign(&self, payload: &[u8]) -> Result<TokenText, SignError> {
         self.sign_with_header(&self.access_header, payload)
     }
 
     /// The same for an assertion, which no gateway takes for an access token.
-    pub fn sign_assertion(&self, payload: &[u8]) -> Result<TokenText, jsonwebtoken::errors::Error> {
+    pub fn sign_assertion(&self, payload: &[u8]) -> Result<TokenText, SignError> {
         self.sign_with_header(&self.assertion_header, payload)
     }
 
-    fn sign_with_header(
-        &self,
-        header: &str,
-        payload: &[u8],
-    ) -> Result<TokenText, jsonwebtoken::errors::Error> {
+    fn sign_with_header(&self, header: &str, payload: &[u8]) -> Result<TokenText, SignError> {
         let message = format!("{header}.{}", base64url(payload));
-        let signature =
-            jsonwebtoken::crypto::sign(message.as_bytes(), &self.encoding, self.algorithm.jws())?;
+        let signature = self.pair.sign(message.as_bytes())?;
         Ok(TokenText::new(format!("{message}.{signature}")))
     }
 
     pub fn verifies(&self, message: &[u8], signature: &str) -> bool {
-        jsonwebtoken::crypto::verify(signature, message, &self.decoding, self.algorithm.jws())
-            .unwrap_or(false)
+        self.pair.verifies(message, signature)
     }
 
-    /// The public half as a JWK (RFC 7517; RFC 7518 section 6, RFC 8037 section 2); an HMAC key has none.
+    /// The public half as a JWK (RFC 7517); an HMAC key has none.
     pub fn to_public_jwk(&self) -> Option<serde_json::Value> {
-        if !self.algorithm.is_asymmetric() {
-            return None;
-        }
-        let mut jwk = Jwk::from_encoding_key(&self.encoding, self.algorithm.jws()).ok()?;
-        jwk.common.key_id = Some(self.id.to_string());
-        jwk.common.public_key_use = Some(PublicKeyUse::Signature);
-        serde_json::to_value(jwk).ok()
+        let mut jwk = self.pair.public_members()?;
+        jwk["use"] = "sig".into();
+        jwk["alg"] = self.algorithm.name().into();
+        jwk["kid"] = self.id.as_str().into();
+        Some(jwk)
     }
 
     /// For the store: readable only with the master key, and only under its own id and algorithm.
@@ -358,20 +293,13 @@ pub struct UnsealError {
     key: KeyId,
 }
 
-/// The RSAPrivateKey (RFC 8017 appendix A.1.2) within PKCS#8, which is the form that the JWT library signs with.
-fn rsa_private_key(pkcs8: &[u8]) -> Result<&[u8], KeyError> {
-    const HEADER: usize = 26;
-    const RSA_ENCRYPTION: [u8; 11] = [6, 9, 42, 134, 72, 134, 247, 13, 1, 1, 1];
-    match pkcs8.split_at_checked(HEADER) {
-        Some((header, key))
-            if header
-                .windows(RSA_ENCRYPTION.len())
-                .any(|part| part == RSA_ENCRYPTION) =>
-        {
-            Ok(key)
-        }
-        _ => Err(KeyError),
-    }
+/// A token that could not be signed, through no fault of the client.
+#[derive(Debug, Error)]
+pub enum SignError {
+    #[error("the claims of a session are not the JSON that they were stored as")]
+    Claims(#[from] serde_json::Error),
+    #[error("the cryptographic library refuses to sign")]
+    Refused(#[from] aws_lc_rs::error::Unspecified),
 }
 
 /// A key that could not be made or read.

@@ -10,6 +10,7 @@ mod keys;
 mod refresh_token;
 mod ring;
 mod rotation;
+mod signature;
 
 use std::time::Duration;
 
@@ -17,7 +18,9 @@ pub use access_token::{AccessClaims, InvalidAccessToken, VerifiedAccessToken};
 pub use anti_csrf::AntiCsrfKey;
 pub use assertion::AssertionClaims;
 pub use handle::{InvalidHandle, SessionHandle};
-pub use keys::{KeyError, KeyId, MasterKey, SealedKey, SigningAlgorithm, SigningKey, UnsealError};
+pub use keys::{
+    KeyError, KeyId, MasterKey, SealedKey, SignError, SigningAlgorithm, SigningKey, UnsealError,
+};
 pub use refresh_token::{InvalidRefreshToken, RefreshHash, RefreshKeys, RefreshToken};
 pub use ring::{KeyRing, KeyStanding, KeyState, RotationSettings, Step, StoredKey, next_step};
 pub use rotation::{Decision, Lineage, OverReason, decide};
