@@ -38,7 +38,7 @@ fn verify_access_token(bencher: Bencher<'_, '_>, algorithm: &str) {
 #[bench(args = [1, 1000, 100_000])]
 fn authenticate(bencher: Bencher<'_, '_>, callers: usize) {
     let (issuer, tokens) = signed_in(callers);
-    let verified = VerifiedTokens::new(2 * callers as u64);
+    let verified = VerifiedTokens::new(2 * callers);
     for token in &tokens {
         assert!(verified.caller(token, &issuer).is_some());
     }

@@ -198,4 +198,4 @@ pub(super) async fn find(upstreams: impl Iterator<Item = &SharedUpstream>) {
 const LOOK_UP: Duration = Duration::from_secs(3);
 
 /// Tokens whose signature need not be checked again; about a kilobyte each.
-const VERIFIED_TOKENS: u64 = 20_000;
+const VERIFIED_TOKENS: usize = 20_000;

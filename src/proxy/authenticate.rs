@@ -17,6 +17,7 @@ use super::policy::{Admission, Auth, Unauthenticated};
 use super::receive::Received;
 use super::rejection::{Rejection, Unproven};
 use super::reply::Announced;
+use super::verified::Redacted;
 use super::{Proxy, headers, http2, origin};
 use crate::clock::Timestamp;
 use crate::cookie::{Candidates, PresentedCookies};
@@ -44,6 +45,8 @@ impl Identity {
 /// Somebody whose access token holds.
 #[derive(Debug)]
 pub struct Caller {
+    /// The token as it was shown.
+    pub(super) text: Redacted,
     pub token: VerifiedAccessToken,
     /// The user id as the identity header writes it.
     pub header: HeaderValue,

@@ -5,32 +5,26 @@
 
 use std::cell::RefCell;
 use std::hash::{BuildHasher, Hasher, RandomState};
-use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwapOption;
-use moka::sync::Cache;
 
 use super::Proxy;
 use super::authenticate::Caller;
 use crate::issuer::Issuer;
 
-/// The callers of tokens that were verified, by the whole text of the token.
-#[derive(Clone, Debug)]
+/// The callers of tokens that were verified, by the whole text of the token; cheap to clone.
+///
+/// Whose signature holds alone gets in, so no stranger drives anybody out.
+#[derive(Clone)]
 pub struct VerifiedTokens {
-    cache: Cache<Arc<str>, Arc<Known>, BySignature>,
+    sets: Arc<[Shared]>,
     hasher: BySignature,
 }
 
-/// A token that was verified, and whose it is.
-#[derive(Debug)]
-struct Known {
-    text: Redacted,
-    caller: Arc<Caller>,
-}
-
 /// A token's text, which is not to be seen in `Debug`.
-struct Redacted(Arc<str>);
+pub(super) struct Redacted(Box<str>);
 
 impl std::fmt::Debug for Redacted {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -39,39 +33,37 @@ impl std::fmt::Debug for Redacted {
 }
 
 impl VerifiedTokens {
-    pub fn new(max_entries: u64) -> Self {
-        let hasher = BySignature::default();
+    /// One that keeps about so many.
+    pub fn new(entries: usize) -> Self {
+        let sets = entries.div_ceil(PLACES_SHARED).max(1);
         Self {
-            cache: Cache::builder()
-                .max_capacity(max_entries)
-                .build_with_hasher(hasher.clone()),
-            hasher,
+            sets: (0..sets).map(|_| Shared::default()).collect(),
+            hasher: BySignature::default(),
         }
     }
 
     /// Whose token it is, for who keeps none in front of these.
     pub fn caller(&self, token: &str, issuer: &Issuer) -> Option<Arc<Caller>> {
-        let known = self.verify(token, issuer)?;
-        Some(Arc::clone(&known.caller))
+        self.verify(self.hasher.hash_one(token), token, issuer)
     }
 
-    fn verify(&self, token: &str, issuer: &Issuer) -> Option<Arc<Known>> {
-        if let Some(known) = self.cache.get(token) {
-            return Some(known);
+    fn verify(&self, hash: u64, token: &str, issuer: &Issuer) -> Option<Arc<Caller>> {
+        let set = &self.sets[place_in(hash, self.sets.len())].0;
+        let lock = || set.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(caller) = lock().meet(hash, token) {
+            return Some(caller);
         }
         let verified = issuer.verify_access(token).ok()?;
-        let text: Arc<str> = token.into();
-        let known = Arc::new(Known {
-            text: Redacted(Arc::clone(&text)),
-            caller: Arc::new(Caller {
-                header: verified.user.to_header_value(),
-                assertion: ArcSwapOption::empty(),
-                token: verified,
-                shown: AtomicBool::new(false),
-            }),
+        let caller = Arc::new(Caller {
+            text: Redacted(token.into()),
+            header: verified.user.to_header_value(),
+            assertion: ArcSwapOption::empty(),
+            token: verified,
+            shown: AtomicBool::new(false),
         });
-        self.cache.insert(text, Arc::clone(&known));
-        Some(known)
+        // What had to make room is dropped when the lock is gone.
+        let _forgotten = lock().put(hash, Arc::clone(&caller));
+        Some(caller)
     }
 }
 
@@ -82,60 +74,102 @@ impl Proxy {
         if let Some(caller) = self.recent.get(hash, token) {
             return Some(caller);
         }
-        let known = self.tokens.verify(token, &self.issuer)?;
-        let caller = Arc::clone(&known.caller);
-        self.recent.put(hash, known);
+        let caller = self.tokens.verify(hash, token, &self.issuer)?;
+        self.recent.put(hash, Arc::clone(&caller));
         Some(caller)
     }
 }
 
-/// What one worker met lately: sets of a few places, of which a token's hash names one. The newest drives out the oldest of its
-/// set.
-pub(super) struct RecentTokens(RefCell<Box<[Set]>>);
-
-type Set = [Option<Place>; PLACES];
-
-struct Place {
-    hash: u64,
-    known: Arc<Known>,
-}
+/// What one worker met lately.
+pub(super) struct RecentTokens(RefCell<Box<[Recent]>>);
 
 /// A thousand sessions at a time are met without one driving out another, but for a few in a thousand.
-const SETS: usize = 1024;
-const PLACES: usize = 4;
+const RECENT_SETS: usize = 1024;
+const PLACES_RECENT: usize = 4;
+
+/// One cache line.
+#[derive(Default)]
+#[repr(align(64))]
+struct Recent(Set<PLACES_RECENT>);
+
+/// Two of them, with the lock. Which one is held is as random as a signature, and it is held for the look at a few tokens.
+#[derive(Default)]
+#[repr(align(64))]
+struct Shared(Mutex<Set<PLACES_SHARED>>);
+
+const PLACES_SHARED: usize = 7;
 
 impl RecentTokens {
     pub fn new() -> Self {
         Self(RefCell::new(
-            (0..SETS).map(|_| std::array::from_fn(|_| None)).collect(),
+            (0..RECENT_SETS).map(|_| Recent::default()).collect(),
         ))
     }
 
     fn get(&self, hash: u64, token: &str) -> Option<Arc<Caller>> {
         let sets = self.0.borrow();
-        let place = sets[set_of(hash)]
-            .iter()
-            .flatten()
-            .find(|place| place.hash == hash && *place.known.text.0 == *token)?;
-        Some(Arc::clone(&place.known.caller))
+        let set = &sets[place_in(hash, RECENT_SETS)].0;
+        let at = set.position(hash, token)?;
+        set.caller(at)
     }
 
-    fn put(&self, hash: u64, known: Arc<Known>) {
+    fn put(&self, hash: u64, caller: Arc<Caller>) {
         let mut sets = self.0.borrow_mut();
-        let set = &mut sets[set_of(hash)];
-        set.rotate_right(1);
-        set[0] = Some(Place { hash, known });
+        sets[place_in(hash, RECENT_SETS)].0.put(hash, caller);
     }
 }
 
-/// By bits of which there are as many as sets.
-fn set_of(hash: u64) -> usize {
-    (hash >> 32) as usize % SETS
+/// A few places, of which a token's hash has named the set, the newest first.
+struct Set<const PLACES: usize>([Option<Place>; PLACES]);
+
+struct Place {
+    hash: u64,
+    caller: Arc<Caller>,
+}
+
+impl<const PLACES: usize> Default for Set<PLACES> {
+    fn default() -> Self {
+        Self(std::array::from_fn(|_| None))
+    }
+}
+
+impl<const PLACES: usize> Set<PLACES> {
+    fn position(&self, hash: u64, token: &str) -> Option<usize> {
+        self.0.iter().position(|place| {
+            place
+                .as_ref()
+                .is_some_and(|place| place.hash == hash && *place.caller.text.0 == *token)
+        })
+    }
+
+    fn caller(&self, at: usize) -> Option<Arc<Caller>> {
+        let place = self.0.get(at)?.as_ref()?;
+        Some(Arc::clone(&place.caller))
+    }
+
+    /// The same, and it comes to the front.
+    fn meet(&mut self, hash: u64, token: &str) -> Option<Arc<Caller>> {
+        let at = self.position(hash, token)?;
+        self.0[..=at].rotate_right(1);
+        self.caller(0)
+    }
+
+    /// In front of all others; gives back the one that has to go.
+    fn put(&mut self, hash: u64, caller: Arc<Caller>) -> Option<Arc<Caller>> {
+        self.0.rotate_right(1);
+        let gone = self.0[0].replace(Place { hash, caller })?;
+        Some(gone.caller)
+    }
+}
+
+/// Where a token is among so many sets.
+fn place_in(hash: u64, sets: usize) -> usize {
+    ((u128::from(hash) * sets as u128) >> 64) as usize
 }
 
 /// Hashes a token by its last characters, which are of its signature: as random as a hash of all of it, and a fraction of the
 /// work. What is kept was signed by the gateway, so nobody chooses what collides; what is looked up is compared as a whole.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 struct BySignature {
     keys: [u64; 2],
 }
@@ -185,32 +219,4 @@ impl Hasher for SignatureHasher {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::collections::HashSet;
-    use std::hash::BuildHasher;
-
-    use super::BySignature;
-    use crate::secret::{base64url, random_bytes};
-
-    #[test]
-    fn tokens_spread_by_their_signatures() {
-        let hasher = BySignature::default();
-        let tokens = (0..10_000).map(|_| format!("same.same.{}", base64url(&random_bytes::<64>())));
-        let hashes: Vec<u64> = tokens
-            .map(|token| hasher.hash_one(token.as_str()))
-            .collect();
-        assert_eq!(hashes.iter().collect::<HashSet<_>>().len(), hashes.len());
-        for bit in 0..64 {
-            let set = hashes.iter().filter(|hash| **hash >> bit & 1 == 1).count();
-            assert!((4500..5500).contains(&set), "bit {bit} is set in {set}");
-        }
-    }
-
-    #[test]
-    fn short_texts_hash_too() {
-        let hasher = BySignature::default();
-        for text in ["", "a", "abc.def"] {
-            assert_eq!(hasher.hash_one(text), hasher.hash_one(text));
-        }
-    }
-}
+mod tests;
