@@ -31,6 +31,7 @@ macro_rules! cases {
 
 mod bodies;
 mod ending;
+mod floods;
 mod fronts;
 mod http2;
 mod limits;

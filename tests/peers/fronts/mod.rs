@@ -135,12 +135,27 @@ impl Front {
         });
     }
 
+    /// The most memory in RAM that it and its workers ever had, in KiB.
+    pub fn resident_kib(&self) -> u64 {
+        let id = self.id();
+        let workers = std::fs::read_to_string(format!("/proc/{id}/task/{id}/children")).unwrap();
+        let ids = workers.split_whitespace().map(|id| id.parse().unwrap());
+        ids.chain([id]).map(resident_kib).sum()
+    }
+
     pub fn id(&self) -> u32 {
         match &self.running {
             Running::Ours(gateway) => gateway.id(),
             Running::Theirs(proxy) => proxy.id(),
         }
     }
+}
+
+fn resident_kib(id: u32) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{id}/status")).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    let kib = line.unwrap().trim().strip_suffix(" kB");
+    kib.unwrap().parse().unwrap()
 }
 
 fn configure(work: &Work, make: Make, addresses: &[SocketAddr]) {
