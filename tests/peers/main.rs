@@ -42,7 +42,7 @@ mod smuggling;
 #[expect(
     dead_code,
     unused_imports,
-    reason = "shared with tests/process, which uses all of it"
+    reason = "shared with tests/process; between them they use all of it"
 )]
 #[path = "../process/support/mod.rs"]
 mod support;

@@ -193,6 +193,11 @@ fn clients_have_to_show_a_certificate(make: Make) {
     let status = open(&front, &issuer.expired_client("alice"))
         .and_then(|mut conn| conn.get("g.test", "/").ok());
     refused().assert(make, &status, "expired");
+    let nameless = TlsConn::open(front.address, "127.0.0.1", &http1());
+    let status = nameless
+        .ok()
+        .and_then(|mut conn| conn.get("127.0.0.1", "/").ok());
+    refused().assert(make, &status, "whatever host is named, or none");
     assert_eq!(upstream.requests(), 2);
 }
 

@@ -95,6 +95,8 @@ fn one_that_talks_garbage_is_not_believed(make: Make) {
     const OLD: &str = "it takes it for an answer of HTTP/0.9, and passes it on";
     const UNTIL_CLOSED: &str =
         "it takes the length for unknown, and the end of the connection for the end";
+    const A_WORD: &str = "it looks for the word chunked, and at nothing else";
+    const ANY_VERSION: &str = "it takes any version for 1.1";
     let mut differences = String::new();
     let large = format!("HTTP/1.1 200 OK\r\nx: {}\r\n\r\n", "y".repeat(1 << 20));
     let refused = || usually(Some(502));
@@ -117,8 +119,23 @@ fn one_that_talks_garbage_is_not_believed(make: Make) {
         ),
         (
             "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked, identity\r\n\r\n5\r\nhello\r\n0\r\n\r\n",
-            refused().but(Nginx, Some(200), UNTIL_CLOSED),
+            refused().but(Nginx, Some(200), A_WORD),
         ),
+        (
+            "HTTP/1.1 200 OK\r\ntransfer-encoding: gzip, chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n",
+            refused().but(Nginx, Some(200), A_WORD),
+        ),
+        (
+            "HTTP/2.0 200 OK\r\n\r\n",
+            refused()
+                .but(Nginx, Some(200), ANY_VERSION)
+                .but(HaProxy, Some(200), ANY_VERSION),
+        ),
+        (
+            "HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: x\r\n\r\n",
+            refused().but(Nginx, Some(101), "it passes on what nobody asked for"),
+        ),
+        ("", refused()),
         ("HTTP/1.1 200 OK\r\ncontent-le", refused()),
         (
             "\u{15}\u{3}\u{3}\0\u{2}\u{2}F",

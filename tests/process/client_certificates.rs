@@ -5,9 +5,8 @@ use std::sync::Arc;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use rustls::ClientConfig;
-use rustls::version::{TLS12, TLS13};
 
-use crate::support::tls::{ClientIssuer, TlsConn, client, http1, write_certificate};
+use crate::support::tls::{ClientIssuer, TlsConn, http1, write_certificate};
 use crate::support::{Gateway, Home, Upstream, eventually, header, only_app};
 
 const NAMES: [&str; 4] = ["g.test", "*.g.test", "other.test", "127.0.0.1"];
@@ -33,29 +32,6 @@ fn asking(upstream: &Upstream, issuer: &ClientIssuer, more: &str) -> (Home, Gate
 fn status(gateway: &Gateway, asked: &str, host: &str, config: &Arc<ClientConfig>) -> Option<u16> {
     let mut conn = TlsConn::open(gateway.address, asked, config).ok()?;
     conn.get(host, "/public/").ok()
-}
-
-#[test]
-fn without_a_certificate_of_the_issuer_there_is_no_connection() {
-    let upstream = Upstream::application();
-    let issuer = ClientIssuer::new("clients");
-    let (_home, gateway) = asking(&upstream, &issuer, "");
-    let stranger = ClientIssuer::new("clients");
-    for version in [&TLS12, &TLS13] {
-        let with = |issuer: &ClientIssuer| issuer.client("alice", &["http/1.1"], &[version]);
-        let none = client(&["http/1.1"], &[version]);
-        assert_eq!(
-            status(&gateway, "g.test", "g.test", &with(&issuer)),
-            Some(200)
-        );
-        assert_eq!(status(&gateway, "g.test", "g.test", &none), None);
-        assert_eq!(status(&gateway, "g.test", "g.test", &with(&stranger)), None);
-        let no_name = status(&gateway, "127.0.0.1", "127.0.0.1", &none);
-        assert_eq!(no_name, None, "whatever host is named, or none");
-    }
-    let expired = issuer.expired_client("alice");
-    assert_eq!(status(&gateway, "g.test", "g.test", &expired), None);
-    assert_eq!(upstream.requests(), 2);
 }
 
 /// The application is told which one it was (RFC 9440), and by nobody else.

@@ -60,24 +60,6 @@ fn what_runs_is_finished_and_nothing_new_is_taken() {
 }
 
 #[test]
-fn a_download_under_way_is_finished() {
-    let upstream = Upstream::scripted(|peer, _| {
-        peer.send("HTTP/1.1 200 OK\r\ncontent-length: 6\r\n\r\nabc");
-        std::thread::sleep(Duration::from_millis(300));
-        peer.send("def")
-    });
-    let home = home(&upstream, "30s");
-    let mut gateway = home.start();
-    let mut conn = gateway.connect();
-    conn.send("GET /public/ HTTP/1.1\r\nhost: g.test\r\n\r\n");
-    conn.up_to_text("abc").unwrap();
-    gateway.signal("INT");
-    assert_eq!(conn.exactly(3).unwrap(), b"def");
-    assert_eq!(conn.rest(), b"");
-    assert_eq!(gateway.ended().code(), Some(0));
-}
-
-#[test]
 fn what_takes_longer_than_the_limit_is_cut() {
     let upstream = slow_application();
     let home = home(&upstream, "300ms");

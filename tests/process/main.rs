@@ -27,6 +27,10 @@ mod reload;
 mod resting;
 mod sessions;
 mod store_trouble;
+#[expect(
+    dead_code,
+    reason = "shared with tests/peers; between them they use all of it"
+)]
 mod support;
 mod telling;
 mod tls;

@@ -1,13 +1,11 @@
 //! TLS: versions, certificates by name, resumption, certificates that change.
 
-use std::net::TcpStream;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
 
 use rustls::version::{TLS12, TLS13};
-use rustls::{ALL_VERSIONS, ProtocolVersion};
 
 use crate::support::tls::{TlsConn, client, client_that_sees_ocsp, http1, write_certificate};
 use crate::support::{Conn, Gateway, Home, Upstream, eventually, only_app, timed};
@@ -32,35 +30,6 @@ fn started(upstream: &Upstream) -> (Home, Gateway) {
     write_certificate(&home.path(""), "g", &["g.test", "*.g.test"]);
     let gateway = home.start();
     (home, gateway)
-}
-
-#[test]
-fn each_host_gets_its_certificate() {
-    let upstream = Upstream::application();
-    let home = home(
-        &upstream,
-        "certificate = [\"g.pem\", \"other.pem\", \"wild.pem\"]\nkey = [\"g.key\", \"other.key\", \"wild.key\"]",
-    );
-    let folder = home.path("");
-    let g = write_certificate(&folder, "g", &["g.test"]);
-    let other = write_certificate(&folder, "other", &["other.test", "third.test"]);
-    let wild = write_certificate(&folder, "wild", &["*.wild.test", "other.test"]);
-    let gateway = home.start();
-    for (host, expected) in [
-        ("g.test", &g),
-        ("G.TEST", &g),
-        ("other.test", &other),
-        ("third.test", &other),
-        ("a.wild.test", &wild),
-        ("a.b.wild.test", &g),
-        ("wild.test", &g),
-        ("unknown.test", &g),
-        ("127.0.0.1", &g),
-    ] {
-        let mut conn = TlsConn::open(gateway.address, host, &http1()).unwrap();
-        assert!(conn.certificate() == *expected, "{host}");
-        assert_eq!(conn.get(host, "/public/").unwrap(), 200, "{host}");
-    }
 }
 
 /// T032: a connection is for the hosts that its handshake named and its certificate has.
@@ -129,36 +98,6 @@ fn ocsp_responses_go_with_their_certificates() {
     assert_eq!(shown("other.test"), response(0));
     std::fs::write(home.path("other.ocsp"), response(1)).unwrap();
     eventually("a new one is taken", || shown("other.test") == response(1));
-}
-
-#[test]
-fn versions_and_protocols() {
-    let upstream = Upstream::application();
-    let (_home, both) = started(&upstream);
-    let newer = home(&upstream, &format!("{ONE}\nminimum_version = \"1.3\""));
-    write_certificate(&newer.path(""), "g", &["g.test"]);
-    let newer_gateway = newer.start();
-    let open = |gateway: &Gateway, protocols: &[&str], versions: &[_]| {
-        let conn = TlsConn::open(gateway.address, "g.test", &client(protocols, versions)).ok()?;
-        Some((conn.version(), conn.protocol().map(str::to_owned)))
-    };
-    let (v2, v3) = (ProtocolVersion::TLSv1_2, ProtocolVersion::TLSv1_3);
-    let h1 = Some("http/1.1".to_owned());
-    let h2 = Some("h2".to_owned());
-    for (offered, versions, expected) in [
-        (&["http/1.1"][..], &[&TLS12][..], Some((v2, h1.clone()))),
-        (&["http/1.1", "h2"], ALL_VERSIONS, Some((v3, h2.clone()))),
-        (&["h2"], &[&TLS12], Some((v2, h2))),
-        (&[], ALL_VERSIONS, Some((v3, None))),
-        (&["spdy/3"], ALL_VERSIONS, None),
-    ] {
-        assert_eq!(open(&both, offered, versions), expected, "{offered:?}");
-    }
-    assert_eq!(open(&newer_gateway, &["http/1.1"], &[&TLS12]), None);
-    assert_eq!(
-        open(&newer_gateway, &["http/1.1"], &[&TLS13]),
-        Some((v3, h1))
-    );
 }
 
 #[test]
@@ -417,15 +356,4 @@ fn tls_connections_at_rest_take_little_memory() {
     let connections: Vec<TlsConn> = (0..400).map(|_| open()).collect();
     let each = (gateway.resident_kib(false).saturating_sub(before)) / connections.len() as u64;
     assert!(each < 64, "{each} KiB per connection");
-}
-
-#[test]
-fn plain_text_is_no_handshake() {
-    let upstream = Upstream::application();
-    let (_home, gateway) = started(&upstream);
-    let mut conn = gateway.connect();
-    conn.send("GET /public/ HTTP/1.1\r\nhost: g.test\r\n\r\n");
-    assert!(!String::from_utf8_lossy(&conn.rest()).contains("HTTP/1.1"));
-    drop(TcpStream::connect(gateway.address).unwrap());
-    assert_eq!(upstream.requests(), 0);
 }

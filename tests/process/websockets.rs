@@ -1,6 +1,5 @@
 //! WebSockets through the gateway: the handshake is its business, what follows is not.
 
-use std::sync::mpsc;
 use std::thread;
 
 use crate::support::{Conn, Gateway, Home, Upstream, header, only_app};
@@ -85,57 +84,6 @@ fn bytes_go_through_as_they_are() {
     // One side is done, the other goes on.
     socket.finish();
     assert_eq!(socket.rest(), b"over");
-    assert_eq!(upstream.requests(), 1);
-}
-
-#[test]
-fn the_upstream_may_be_done_first() {
-    let (tell, told) = mpsc::channel();
-    let upstream = Upstream::scripted(move |peer, _| {
-        // Bytes on the heels of the handshake belong to the tunnel.
-        peer.send(format!("{SWITCHED}\u{1}\u{2}early"));
-        peer.finish();
-        tell.send(peer.rest()).unwrap();
-        false
-    });
-    let home = Home::new(&only_app(upstream.address));
-    let gateway = home.start();
-    let mut socket = open(&gateway, "/public/ws", "");
-    assert_eq!(socket.bodiless_answer().status, 101);
-    assert_eq!(socket.rest(), b"\x01\x02early");
-    socket.send("late");
-    socket.finish();
-    assert_eq!(told.recv().unwrap(), b"late");
-}
-
-/// Nothing that comes behind a handshake is taken for a tunnel before the upstream has agreed to one.
-#[test]
-fn a_refused_handshake_is_an_ordinary_answer() {
-    let upstream = Upstream::answering("HTTP/1.1 403 Forbidden\r\ncontent-length: 2\r\n\r\nno");
-    let home = Home::new(&only_app(upstream.address));
-    let gateway = home.start();
-    let mut conn = open(&gateway, "/public/ws", "");
-    let answer = conn.answer();
-    assert_eq!((answer.status, answer.text()), (403, "no"));
-    conn.send("GET /private HTTP/1.1\r\nhost: g.test\r\n\r\n");
-    assert_eq!(conn.answer().status, 401);
-    assert_eq!(upstream.requests(), 1);
-}
-
-#[test]
-fn what_is_sent_with_a_handshake_waits_for_the_tunnel() {
-    let upstream = echo();
-    let home = Home::new(&only_app(upstream.address));
-    let gateway = home.start();
-    let mut socket = gateway.connect();
-    socket.send(format!(
-        "GET /public/ws HTTP/1.1\r\nhost: g.test\r\n{HANDSHAKE}\r\nGET /private HTTP/1.1\r\n\r\n"
-    ));
-    assert_eq!(socket.bodiless_answer().status, 101);
-    assert_eq!(
-        socket.up_to_text("\r\n\r\n").unwrap(),
-        "GET /private HTTP/1.1\r\n\r\n"
-    );
     assert_eq!(upstream.requests(), 1);
 }
 

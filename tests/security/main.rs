@@ -27,7 +27,7 @@ mod stores;
 #[expect(
     dead_code,
     unused_imports,
-    reason = "shared with tests/process, which uses all of it"
+    reason = "shared with tests/process and tests/peers, which use all of it"
 )]
 #[path = "../process/support/mod.rs"]
 mod support;
