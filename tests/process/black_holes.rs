@@ -64,7 +64,7 @@ fn one_of_two_costs_a_few_requests_some_time_and_then_nothing() {
     let gateway = home.start();
     let answers = asked_at_once(&gateway, 8, 20);
     assert!(answers.iter().all(|(status, _)| *status == 200));
-    assert!(gateway.log().contains("ejected a server of an upstream"));
+    gateway.has_logged("ejected a server of an upstream");
     // Those that were on their way when it was ejected, and no others.
     let slow = |answers: &[(u16, Duration)]| {
         let limit = Duration::from_millis(400);

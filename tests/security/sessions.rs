@@ -433,7 +433,7 @@ fn t076_lost_answers_and_late_tokens(tried: &mut Tried) {
         is_alive(&world, &same);
         becomes_theft(&world, &alice.refresh);
         is_dead(&world, &same);
-        assert!(world.log().contains("theft"));
+        eventually("it is logged", || world.log().contains("theft"));
     });
 }
 

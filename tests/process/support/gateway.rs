@@ -293,6 +293,11 @@ impl Gateway {
         self.log.lock().unwrap().clone()
     }
 
+    /// Waits until it has: its log is written by a thread of its own, and read by one.
+    pub fn has_logged(&self, text: &str) {
+        eventually(text, || self.log().contains(text));
+    }
+
     pub fn signal(&self, name: &str) {
         signal(self.id(), name);
     }
