@@ -136,7 +136,9 @@ impl Proxy {
                 stream => stream,
             },
         };
-        let upstream = hyper::upgrade::on(&mut answered.response);
+        let Some(upstream) = answered.response.body_mut().take_tunnel() else {
+            return self.teller.reject(&Rejection::Internal, answered.transport);
+        };
         let end = end_of_tunnel(stream, self.stop.clone(), self.settings.max_stream_age);
         let terms = TunnelTerms {
             kind: TunnelKind::WebSocket,
@@ -144,8 +146,8 @@ impl Proxy {
             write: over_http2.then_some(self.settings.write_timeout),
         };
         self.tunnels.spawn_local(async move {
-            let (client, upstream) = match tokio::try_join!(client, upstream) {
-                Ok(both) => both,
+            let client = match client.await {
+                Ok(client) => client,
                 Err(error) => {
                     debug!(
                         error = %Causes(&error),
@@ -154,8 +156,7 @@ impl Proxy {
                     return;
                 }
             };
-            let report =
-                tunnel::run(TokioIo::new(client), TokioIo::new(upstream), end, terms).await;
+            let report = tunnel::run(TokioIo::new(client), upstream, end, terms).await;
             debug!(?report, "a WebSocket ended");
             drop(on_stream);
         });

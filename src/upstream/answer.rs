@@ -11,7 +11,8 @@ use hyper::body::Incoming;
 use thiserror::Error;
 use tokio::time::{Instant, Sleep, sleep};
 
-use super::connection::Connection;
+use super::error::ExchangeError;
+use super::http1::{Connection, Tunnel};
 use super::multiplexed::Stream;
 use super::pool::Pool;
 use super::request_body::Upload;
@@ -21,29 +22,35 @@ use super::settings::Timeouts;
 /// reset, when the body fails, stands still for too long, or is dropped before its end.
 #[derive(Debug)]
 pub struct UpstreamBody {
-    incoming: Incoming,
-    lease: Option<Lease>,
+    source: Source,
     /// `None`: there is nothing to wait for.
     patience: Option<Patience>,
 }
 
-/// What an answer in progress holds.
+/// Where an answer's body comes from.
 #[derive(Debug)]
-pub(super) enum Lease {
+pub(super) enum Source {
     Connection {
         connection: Box<Connection>,
-        /// Where the connection goes; none if it is to be closed in any case.
-        pool: Option<Rc<Pool>>,
+        /// Where it goes when the body has ended.
+        pool: Rc<Pool>,
     },
-    /// Its place is free again when this is dropped.
-    Stream { _place: Stream },
+    Stream {
+        incoming: Incoming,
+        /// Free again when this is dropped.
+        _place: Stream,
+    },
+    /// It is no body, but a connection that has become something else.
+    Tunnel(Tunnel),
+    /// There is no more, or nothing that can be believed.
+    Over,
 }
 
 /// Why an answer broke off.
 #[derive(Debug, Error)]
 pub enum AnswerError {
     #[error("the connection to the upstream failed")]
-    Broken(#[source] hyper::Error),
+    Broken(#[source] ExchangeError),
     #[error("the upstream sent nothing for {0:?} (stall_timeout)")]
     Stalled(Duration),
     #[error("the answer was not complete in time (total_timeout)")]
@@ -107,17 +114,19 @@ impl Patience {
         self.more.as_ref()?.end
     }
 
-    /// Whether the time is over; else wakes when it is.
-    fn poll(&mut self, lease: Option<&mut Lease>, cx: &mut Context<'_>) -> Poll<AnswerError> {
+    /// Whether the time is over; else wakes when it is. By the timer of the connection, if there is one.
+    fn poll(&mut self, timer: Option<Pin<&mut Sleep>>, cx: &mut Context<'_>) -> Poll<AnswerError> {
         let end = self.end();
         let upload = self.more.as_ref().and_then(|more| more.upload.clone());
         let mut is_new = false;
-        let timer = match lease {
-            Some(Lease::Connection { connection, .. }) => &mut connection.timer,
-            _ => {
+        let mut timer = match timer {
+            Some(timer) => timer,
+            None => {
                 let timer = &mut self.more.get_or_insert_default().timer;
                 is_new = timer.is_none();
-                timer.get_or_insert_with(|| Box::pin(sleep(self.stall)))
+                timer
+                    .get_or_insert_with(|| Box::pin(sleep(self.stall)))
+                    .as_mut()
             }
         };
         if self.state == Waiting::No {
@@ -155,32 +164,39 @@ impl Patience {
 }
 
 impl UpstreamBody {
-    pub(super) fn new(incoming: Incoming, lease: Lease, patience: Patience) -> Self {
+    pub(super) fn new(source: Source, patience: Patience) -> Self {
         let mut body = Self {
-            incoming,
-            lease: Some(lease),
+            source,
             patience: Some(patience),
         };
-        if body.incoming.is_end_stream() {
+        if body.is_end_stream() {
             body.end();
         }
         body
     }
 
-    /// Of an answer whose connection went elsewhere.
-    pub(super) fn detached(incoming: Incoming) -> Self {
+    /// Of an answer after which its connection speaks something else.
+    pub(super) fn tunnel(tunnel: Tunnel) -> Self {
         Self {
-            incoming,
-            lease: None,
+            source: Source::Tunnel(tunnel),
             patience: None,
         }
     }
 
+    /// After a 101, once: the connection.
+    pub fn take_tunnel(&mut self) -> Option<Tunnel> {
+        match std::mem::replace(&mut self.source, Source::Over) {
+            Source::Tunnel(tunnel) => Some(tunnel),
+            other => {
+                self.source = other;
+                None
+            }
+        }
+    }
+
     fn end(&mut self) {
-        if let Some(Lease::Connection {
-            connection,
-            pool: Some(pool),
-        }) = self.lease.take()
+        if let Source::Connection { connection, pool } =
+            std::mem::replace(&mut self.source, Source::Over)
         {
             pool.check_in(connection);
         }
@@ -196,10 +212,15 @@ impl Body for UpstreamBody {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, AnswerError>>> {
         let this = &mut *self;
-        let mut next = |cx: &mut Context<'_>| Pin::new(&mut this.incoming).poll_frame(cx);
-        let frame = match &mut this.lease {
-            Some(Lease::Connection { connection, .. }) => connection.poll_body(cx, next),
-            _ => next(cx),
+        let (frame, timer) = match &mut this.source {
+            Source::Connection { connection, .. } => {
+                (connection.poll_frame(cx), Some(connection.timer.as_mut()))
+            }
+            Source::Stream { incoming, .. } => {
+                let frame = Pin::new(incoming).poll_frame(cx);
+                (frame.map_err(ExchangeError::Http2), None)
+            }
+            Source::Tunnel(_) | Source::Over => return Poll::Ready(None),
         };
         let frame = match frame {
             Poll::Ready(frame) => frame,
@@ -207,30 +228,38 @@ impl Body for UpstreamBody {
                 let Some(patience) = &mut this.patience else {
                     return Poll::Pending;
                 };
-                let late = ready!(patience.poll(this.lease.as_mut(), cx));
-                this.lease = None;
+                let late = ready!(patience.poll(timer, cx));
+                this.source = Source::Over;
                 return Poll::Ready(Some(Err(late)));
             }
         };
         if this.patience.as_mut().is_some_and(Patience::something_came) {
-            this.lease = None;
+            this.source = Source::Over;
             return Poll::Ready(Some(Err(AnswerError::TookTooLong)));
         }
         match &frame {
             // The reader may stop at the last byte or at the trailers, so these are the end as much as the end is.
-            Some(Ok(frame)) if frame.is_trailers() || this.incoming.is_end_stream() => this.end(),
+            Some(Ok(frame)) if frame.is_trailers() || this.is_end_stream() => this.end(),
             Some(Ok(_)) => {}
-            Some(Err(_)) => this.lease = None,
+            Some(Err(_)) => this.source = Source::Over,
             None => this.end(),
         }
         Poll::Ready(frame.map(|frame| frame.map_err(AnswerError::Broken)))
     }
 
     fn is_end_stream(&self) -> bool {
-        self.incoming.is_end_stream()
+        match &self.source {
+            Source::Connection { connection, .. } => connection.is_end_of_body(),
+            Source::Stream { incoming, .. } => incoming.is_end_stream(),
+            Source::Tunnel(_) | Source::Over => true,
+        }
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.incoming.size_hint()
+        match &self.source {
+            Source::Connection { connection, .. } => connection.size_hint(),
+            Source::Stream { incoming, .. } => incoming.size_hint(),
+            Source::Tunnel(_) | Source::Over => SizeHint::with_exact(0),
+        }
     }
 }

@@ -1,14 +1,17 @@
 //! One try at one server: a connection, an exchange, and what a failure leaves possible.
 
 use http::header::HOST;
-use http::{Request, Response};
+use http::{HeaderMap, Response, StatusCode};
 use hyper::body::Incoming;
 
-use super::connection::{Connection, Exchange};
-use super::framing::{write_http1, write_http2};
-use super::multiplexed::{Multiplexed, Stream, is_garbage, was_refused};
+use super::error::ExchangeError;
+use super::exchange::Exchange;
+use super::framing::{from_http2, into_http2, write_http1};
+use super::http1::Connection;
+use super::multiplexed::{Multiplexed, Stream, was_refused};
+use super::outgoing::Message;
 use super::pool::{Opening, Pool, Turn, Wanted};
-use super::request_body::{RequestBody, Upload};
+use super::request_body::Upload;
 use super::servers::Server;
 use super::settings::HttpVersion;
 use super::transport::{OpenError, open};
@@ -16,14 +19,36 @@ use super::{Order, Upstream, UpstreamError};
 
 /// How a try ended.
 pub(super) enum Attempt {
-    Answered(Response<Incoming>, Used),
+    Answered(Answer),
     Failed(Failed),
 }
 
-/// On what an answer comes.
-pub(super) enum Used {
-    /// With the place of its server.
-    Connection(Box<Connection>, usize),
+/// The head of an answer, and on what it came.
+pub(super) enum Answer {
+    /// With the place of its server. The body is still on the connection.
+    Http1(Response<()>, Box<Connection>, usize),
+    Http2(Response<Incoming>, Stream),
+}
+
+impl Answer {
+    pub fn status(&self) -> StatusCode {
+        match self {
+            Self::Http1(answer, ..) => answer.status(),
+            Self::Http2(answer, _) => answer.status(),
+        }
+    }
+
+    pub fn headers(&self) -> &HeaderMap {
+        match self {
+            Self::Http1(answer, ..) => answer.headers(),
+            Self::Http2(answer, _) => answer.headers(),
+        }
+    }
+}
+
+/// What was opened for a request.
+enum Way {
+    Connection(Box<Connection>),
     Stream(Stream),
 }
 
@@ -31,7 +56,7 @@ pub(super) enum Used {
 pub(super) struct Failed {
     pub error: UpstreamError,
     /// The request, if it may be sent again.
-    pub again: Option<Request<RequestBody>>,
+    pub again: Option<Message>,
     /// That it was handed to a dead connection was our mistake: trying again is not counted.
     pub is_free: bool,
     /// The same server would do no better.
@@ -42,7 +67,7 @@ pub(super) struct Failed {
 
 impl Failed {
     /// There is no connection.
-    fn not_sent(error: UpstreamError, request: Request<RequestBody>) -> Attempt {
+    fn not_sent(error: UpstreamError, request: Message) -> Attempt {
         Attempt::Failed(Self {
             // Who is reset while it knocks has met the end of a queue, beside which there may be another.
             elsewhere: !error.is_reset(),
@@ -54,7 +79,7 @@ impl Failed {
     }
 
     /// A connection that served before was dead before anything was written.
-    fn dead(error: UpstreamError, request: Request<RequestBody>) -> Attempt {
+    fn dead(error: UpstreamError, request: Message) -> Attempt {
         Attempt::Failed(Self {
             error,
             again: Some(request),
@@ -65,11 +90,7 @@ impl Failed {
     }
 
     /// The connection closed without a byte of an answer.
-    fn perhaps_sent(
-        error: UpstreamError,
-        copy: Option<Request<RequestBody>>,
-        is_reused: bool,
-    ) -> Attempt {
+    fn perhaps_sent(error: UpstreamError, copy: Option<Message>, is_reused: bool) -> Attempt {
         Attempt::Failed(Self {
             // A fresh one that is reset was never accepted, or closed by who had not read all of it: a server that ends does
             // that to those who wait in its queue, and the next one has one of its own.
@@ -97,7 +118,7 @@ impl Upstream {
     pub(super) async fn attempt(
         &self,
         at: usize,
-        mut request: Request<RequestBody>,
+        mut request: Message,
         order: &Order<'_>,
         fresh: bool,
     ) -> Attempt {
@@ -112,7 +133,7 @@ impl Upstream {
             None => Box::pin(pool.turn(server, wanted, order.timeouts.connect)).await,
         };
         if order.host_of_server {
-            request.headers_mut().insert(HOST, server.host.clone());
+            request.headers.insert(HOST, server.host.clone());
         }
         let opening = match turn {
             Some(Turn::Reused(connection)) => {
@@ -130,10 +151,10 @@ impl Upstream {
             }
         };
         match Box::pin(self.open(server, pool, opening, order)).await {
-            Ok(Used::Connection(connection, _)) => {
+            Ok(Way::Connection(connection)) => {
                 Box::pin(self.on_connection(at, connection, request, order, false)).await
             }
-            Ok(Used::Stream(stream)) => {
+            Ok(Way::Stream(stream)) => {
                 Box::pin(self.on_stream(stream, server, request, order, false)).await
             }
             Err(error) => Failed::not_sent(error, request),
@@ -146,7 +167,7 @@ impl Upstream {
         pool: &Pool,
         mut opening: Opening,
         order: &Order<'_>,
-    ) -> Result<Used, UpstreamError> {
+    ) -> Result<Way, UpstreamError> {
         let upstream = || self.name();
         let http = match order.asks_upgrade {
             true => HttpVersion::Http1,
@@ -176,48 +197,43 @@ impl Upstream {
             upstream: upstream(),
         };
         let slot = opening.take_slot().ok_or_else(no_slot)?;
-        let closed = |cause| UpstreamError::Closed {
-            upstream: upstream(),
-            cause,
-        };
-        let name = &self.0.shared.known().settings.name;
         if !opened.http2 {
             if !order.asks_upgrade {
                 pool.opened_http1();
             }
-            let connection = Connection::start(opened.transport, name, slot).await;
-            return Ok(Used::Connection(connection.map_err(closed)?, 0));
+            return Ok(Way::Connection(Connection::new(opened.transport, slot)));
         }
+        let name = &self.0.shared.known().settings.name;
         let (transport, address) = (opened.transport, opened.address);
         let connection = Multiplexed::start(transport, address, name, pool, slot).await;
-        let stream = pool.opened_http2(connection.map_err(closed)?);
-        Ok(Used::Stream(stream.ok_or_else(no_slot)?))
+        let connection = connection.map_err(|cause| UpstreamError::Closed {
+            upstream: upstream(),
+            cause: ExchangeError::Http2(cause),
+        })?;
+        let stream = pool.opened_http2(connection);
+        Ok(Way::Stream(stream.ok_or_else(no_slot)?))
     }
 
     async fn on_connection(
         &self,
         at: usize,
         mut connection: Box<Connection>,
-        mut request: Request<RequestBody>,
+        mut request: Message,
         order: &Order<'_>,
         is_reused: bool,
     ) -> Attempt {
         write_http1(&mut request);
-        let copy = order.is_repeatable.then(|| copy_of(&request));
         let upload = order.upload.as_deref();
-        let exchange = connection.exchange(request, upload, order.asks_upgrade, order.timeouts);
+        let exchange = connection.exchange(&mut request, upload, order.timeouts);
         match exchange.await {
-            Exchange::Answered(answer) => {
-                Attempt::Answered(answer, Used::Connection(connection, at))
-            }
-            Exchange::NeverSent(request, cause) if is_reused => {
+            Exchange::Answered(answer) => Attempt::Answered(Answer::Http1(answer, connection, at)),
+            Exchange::NeverSent((), cause) if is_reused => {
                 Failed::dead(self.lost(cause, upload), request)
             }
-            Exchange::NeverSent(request, cause) => {
-                Failed::not_sent(self.lost(cause, upload), request)
-            }
+            Exchange::NeverSent((), cause) => Failed::not_sent(self.lost(cause, upload), request),
             Exchange::Lost(cause) if !connection.has_seen_a_byte() => {
-                Failed::perhaps_sent(self.lost(cause, upload), copy, is_reused)
+                let again = order.is_repeatable.then_some(request);
+                Failed::perhaps_sent(self.lost(cause, upload), again, is_reused)
             }
             Exchange::Lost(cause) => Failed::over(self.lost(cause, upload)),
             Exchange::TimedOut => Failed::over(self.timed_out(order)),
@@ -228,21 +244,21 @@ impl Upstream {
         &self,
         stream: Stream,
         server: &Server,
-        mut request: Request<RequestBody>,
+        request: Message,
         order: &Order<'_>,
         is_reused: bool,
     ) -> Attempt {
-        write_http2(&mut request, server.scheme());
         let has_body = order.upload.is_some();
-        let copy = (order.may_repeat && !has_body).then(|| copy_of(&request));
+        let copy = (order.may_repeat && !has_body).then(|| request.copy());
+        let request = into_http2(request, server.scheme());
         let upload = order.upload.as_deref();
         match stream.exchange(request, upload, order.timeouts).await {
-            Exchange::Answered(answer) => Attempt::Answered(answer, Used::Stream(stream)),
+            Exchange::Answered(answer) => Attempt::Answered(Answer::Http2(answer, stream)),
             Exchange::NeverSent(request, cause) if is_reused => {
-                Failed::dead(self.lost(cause, upload), request)
+                Failed::dead(self.lost(cause, upload), from_http2(request))
             }
             Exchange::NeverSent(request, cause) => {
-                Failed::not_sent(self.lost(cause, upload), request)
+                Failed::not_sent(self.lost(cause, upload), from_http2(request))
             }
             Exchange::Lost(cause) if was_refused(&cause) => {
                 Failed::perhaps_sent(self.lost(cause, upload), copy, true)
@@ -255,11 +271,11 @@ impl Upstream {
         }
     }
 
-    fn lost(&self, cause: hyper::Error, upload: Option<&Upload>) -> UpstreamError {
+    fn lost(&self, cause: ExchangeError, upload: Option<&Upload>) -> UpstreamError {
         let upstream = self.name();
-        if upload.is_some_and(Upload::has_failed) || cause.is_body_write_aborted() {
+        if upload.is_some_and(Upload::has_failed) || cause.is_of_request_body() {
             UpstreamError::RequestBody { cause }
-        } else if cause.is_parse() || is_garbage(&cause) {
+        } else if cause.is_garbage() {
             UpstreamError::Garbage { upstream, cause }
         } else {
             UpstreamError::Closed { upstream, cause }
@@ -272,14 +288,4 @@ impl Upstream {
             after: order.timeouts.response,
         }
     }
-}
-
-/// The same request again; only for one without body.
-fn copy_of(request: &Request<RequestBody>) -> Request<RequestBody> {
-    let mut copy = Request::new(RequestBody::empty());
-    *copy.method_mut() = request.method().clone();
-    *copy.version_mut() = request.version();
-    *copy.uri_mut() = request.uri().clone();
-    *copy.headers_mut() = request.headers().clone();
-    copy
 }

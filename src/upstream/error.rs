@@ -7,6 +7,10 @@ use std::time::Duration;
 
 use thiserror::Error;
 
+use super::http1::MAX_HEAD_BYTES;
+use super::multiplexed;
+use super::request_body::BoxError;
+
 /// Why there is no answer. Texts name the upstream as the operator does and show nothing of the request.
 #[derive(Debug, Error)]
 pub enum UpstreamError {
@@ -48,14 +52,14 @@ pub enum UpstreamError {
     Closed {
         upstream: Arc<str>,
         #[source]
-        cause: hyper::Error,
+        cause: ExchangeError,
     },
     /// What came is not the head of an HTTP answer, or longer than we take; 502.
     #[error("upstream {upstream} sent something that is not an HTTP answer")]
     Garbage {
         upstream: Arc<str>,
         #[source]
-        cause: hyper::Error,
+        cause: ExchangeError,
     },
     /// The answer's body would end elsewhere for another reader, or has a transfer coding besides chunks; 502.
     #[error(
@@ -69,8 +73,55 @@ pub enum UpstreamError {
     #[error("the body of the request failed on its way to the upstream")]
     RequestBody {
         #[source]
-        cause: hyper::Error,
+        cause: ExchangeError,
     },
+}
+
+/// What was noticed of an exchange that failed.
+#[derive(Debug, Error)]
+pub enum ExchangeError {
+    #[error("the connection was closed")]
+    Ended,
+    #[error("the connection failed")]
+    Failed(#[source] io::Error),
+    #[error("what came first is no head of HTTP/1.1")]
+    Head(#[source] httparse::Error),
+    #[error("a head is longer than {MAX_HEAD_BYTES} bytes")]
+    HeadTooLong,
+    #[error("too many interim answers")]
+    TooManyInterim,
+    #[error("an answer came before anything was asked")]
+    Unasked,
+    #[error("the body is not in chunks as RFC 9112 section 7.1 has them")]
+    Chunks,
+    #[error("the connection was closed before the end of the body")]
+    Incomplete,
+    #[error("the request's body failed")]
+    RequestBody(#[source] BoxError),
+    #[error("the request's body is not as long as was announced")]
+    RequestLength,
+    #[error("the exchange over HTTP/2 failed")]
+    Http2(#[source] hyper::Error),
+}
+
+impl ExchangeError {
+    /// What came is not HTTP.
+    pub(super) fn is_garbage(&self) -> bool {
+        match self {
+            Self::Head(_) | Self::HeadTooLong | Self::TooManyInterim | Self::Unasked => true,
+            Self::Http2(cause) => cause.is_parse() || multiplexed::is_garbage(cause),
+            _ => false,
+        }
+    }
+
+    /// It was the request's body that broke off.
+    pub(super) fn is_of_request_body(&self) -> bool {
+        match self {
+            Self::RequestBody(_) | Self::RequestLength => true,
+            Self::Http2(cause) => cause.is_body_write_aborted(),
+            _ => false,
+        }
+    }
 }
 
 /// Who has to change something for the request to succeed.

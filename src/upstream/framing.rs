@@ -5,36 +5,21 @@ use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{HeaderMap, HeaderValue, Request, Uri, Version};
 use http_body::Body;
 
+use super::outgoing::Message;
 use super::request_body::RequestBody;
 
-/// As HTTP/1.1 has it: the host in `Host`, the path alone in the request line (RFC 9112 section 3.2.1).
-pub(super) fn write_http1(request: &mut Request<RequestBody>) {
-    if request.version() == Version::HTTP_2 {
-        take_back(request);
-    }
-    *request.version_mut() = Version::HTTP_11;
-    let length = Length::of(request.body());
-    write_framing(request.headers_mut(), length);
+/// As HTTP/1.1 has it: the framing that fits the body, whatever stood there before (RFC 9112 section 6).
+pub(super) fn write_http1(message: &mut Message) {
+    let length = Length::of(&message.body);
+    write_framing(&mut message.headers, length);
 }
 
 /// As HTTP/2 has it: host and scheme in pseudo headers, nothing about the connection, lengths only as a hint (RFC 9113
 /// section 8). `te: trailers` stays: without it a gRPC server does not answer.
-pub(super) fn write_http2(request: &mut Request<RequestBody>, scheme: Scheme) {
-    let host = request.headers_mut().remove(HOST);
-    let authority = host.and_then(|host| Authority::try_from(host.as_bytes()).ok());
-    if let Some(authority) = authority {
-        let path = request.uri().path_and_query().cloned();
-        let mut parts = http::uri::Parts::default();
-        parts.scheme = Some(scheme);
-        parts.authority = Some(authority);
-        parts.path_and_query = Some(path.unwrap_or(PathAndQuery::from_static("/")));
-        if let Ok(uri) = Uri::from_parts(parts) {
-            *request.uri_mut() = uri;
-        }
-    }
-    *request.version_mut() = Version::HTTP_2;
-    let length = Length::of(request.body());
-    let headers = request.headers_mut();
+pub(super) fn into_http2(mut message: Message, scheme: Scheme) -> Request<RequestBody> {
+    let length = Length::of(&message.body);
+    let headers = &mut message.headers;
+    let host = headers.remove(HOST);
     headers.remove(CONNECTION);
     headers.remove(TRANSFER_ENCODING);
     match length {
@@ -46,22 +31,42 @@ pub(super) fn write_http2(request: &mut Request<RequestBody>, scheme: Scheme) {
             headers.remove(CONTENT_LENGTH);
         }
     }
+    let mut request = Request::new(message.body);
+    *request.method_mut() = message.method;
+    *request.version_mut() = Version::HTTP_2;
+    *request.headers_mut() = message.headers;
+    *request.uri_mut() = Uri::from(message.target.clone());
+    let authority = host.and_then(|host| Authority::try_from(host.as_bytes()).ok());
+    if let Some(authority) = authority {
+        let mut parts = http::uri::Parts::default();
+        parts.scheme = Some(scheme);
+        parts.authority = Some(authority);
+        parts.path_and_query = Some(message.target);
+        if let Ok(uri) = Uri::from_parts(parts) {
+            *request.uri_mut() = uri;
+        }
+    }
+    request
 }
 
-/// Undoes [`write_http2`], for a request that was not sent.
-fn take_back(request: &mut Request<RequestBody>) {
-    let uri = std::mem::take(request.uri_mut()).into_parts();
+/// Undoes [`into_http2`], for a request that was not sent.
+pub(super) fn from_http2(request: Request<RequestBody>) -> Message {
+    let (head, body) = request.into_parts();
+    let (mut headers, uri) = (head.headers, head.uri.into_parts());
     let host = uri
         .authority
         .and_then(|authority| HeaderValue::from_str(authority.as_str()).ok());
     if let Some(host) = host {
-        request.headers_mut().insert(HOST, host);
+        headers.insert(HOST, host);
     }
-    *request.uri_mut() = Uri::from(uri.path_and_query.unwrap_or(PathAndQuery::from_static("/")));
-    if request.headers().contains_key(TE) {
-        request
-            .headers_mut()
-            .insert(CONNECTION, HeaderValue::from_static("te"));
+    if headers.contains_key(TE) {
+        headers.insert(CONNECTION, HeaderValue::from_static("te"));
+    }
+    Message {
+        method: head.method,
+        target: uri.path_and_query.unwrap_or(PathAndQuery::from_static("/")),
+        headers,
+        body,
     }
 }
 
@@ -108,7 +113,7 @@ fn keep_zero(headers: &mut HeaderMap) {
     }
 }
 
-/// Leaves one account of where an answer ends, the one that hyper reads its body by: of a length beside chunks nothing is left
+/// Leaves one account of where an answer ends, the one that its body is read by: of a length beside chunks nothing is left
 /// (RFC 9112 section 6.3), a length that is said twice is said once. False if the answer can be read in two ways, or is coded
 /// in a way that nobody past the upstream would know of.
 pub(super) fn settle_framing(headers: &mut HeaderMap) -> bool {

@@ -2,8 +2,8 @@
 //!
 //! A worker is one thread with one runtime, so connections are thread-local: `Rc`, `RefCell`, local tasks, no lock. What
 //! workers share, [`SharedUpstream`], is where the servers are and how they stand; it is read through atomics, and kept up to
-//! date by a task elsewhere. It is built on hyper's connection-level client and a pool of its own rather than on a general
-//! client, because a gateway must know what a general client hides: whether a request was written, whether a byte of an
+//! date by a task elsewhere. It has a pool and a client for HTTP/1.1 of its own, and uses hyper's for HTTP/2, rather than a
+//! general client, because a gateway must know what a general client hides: whether a request was written, whether a byte of an
 //! answer came, and whose fault a failure is. These rules follow from that:
 //!
 //! - **A request is repeated only if nothing can have happened, or if it does not matter.** One that was never written, because
@@ -18,17 +18,17 @@
 //!   whole, both sides speak HTTP/1.1. Everything else is closed. HTTP/2 has its streams for that.
 //! - **With one server there is nothing to choose**, and nothing is counted.
 //!
-//! Trailers pass in both directions; in HTTP/1.1 hyper writes those of a request only if its `Trailer` header names them.
+//! Trailers pass in both directions, in HTTP/1.1 with a body in chunks.
 
 mod addresses;
 mod answer;
 mod attempt;
 mod balance;
-mod connection;
-mod driver;
 mod error;
+mod exchange;
 mod framing;
 mod health;
+mod http1;
 mod multiplexed;
 mod outgoing;
 mod pool;
@@ -47,17 +47,19 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::header::{CONTENT_TYPE, UPGRADE};
-use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Version};
+use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, Version};
 use http_body::Body;
-use hyper::body::Incoming;
 use tokio::time::{Instant, timeout_at};
 
 pub use answer::{AnswerError, UpstreamBody};
-use answer::{Lease, Patience};
-use attempt::{Attempt, Used};
+use answer::{Patience, Source};
+use attempt::{Answer, Attempt};
 use balance::{Candidate, Dice, choose};
-pub use error::{Fault, UpstreamError};
+pub use error::{ExchangeError, Fault, UpstreamError};
 use framing::settle_framing;
+use http1::Decoder;
+pub use http1::Tunnel;
+use outgoing::Message;
 pub use outgoing::{FitHeaders, Outgoing};
 use pool::Pool;
 use request_body::{BoxError, RequestBody, Upload};
@@ -116,6 +118,8 @@ struct Order<'a> {
     upload: Option<Rc<Upload>>,
     host_of_server: bool,
     asks_upgrade: bool,
+    /// HEAD: no answer has a body, whatever its head says.
+    is_head: bool,
     /// The caller lets it go out again.
     may_repeat: bool,
     /// It may go out again although it may have had its effect.
@@ -142,9 +146,8 @@ impl Upstream {
 
     /// Sends the request and gives the head of the answer with a streaming body.
     ///
-    /// After a 101 the response carries
-    /// hyper's `OnUpgrade` (take it with [`hyper::upgrade::on`]); its connection belongs to the caller. Dropping the
-    /// future closes the connection it was using, or resets its stream. Must run within a `LocalSet`.
+    /// After a 101 its connection belongs to the caller ([`UpstreamBody::take_tunnel`]). Dropping the future closes the
+    /// connection it was using, or resets its stream. Must run within a `LocalSet`.
     pub async fn send<H, B>(
         &self,
         outgoing: Outgoing<H, B>,
@@ -157,22 +160,23 @@ impl Upstream {
     {
         let terms = terms.into();
         let settings = &self.0.shared.known().settings;
-        let request = outgoing.into_request().map(RequestBody::new);
-        let upload = request.body().upload();
+        let request = outgoing.into_message(RequestBody::new);
+        let upload = request.body.upload();
         let order = Order {
             timeouts: terms.timeouts.unwrap_or(&settings.timeouts),
             host_of_server: terms.host_of_server,
-            asks_upgrade: request.headers().contains_key(UPGRADE),
+            asks_upgrade: request.headers.contains_key(UPGRADE),
+            is_head: request.method == Method::HEAD,
             may_repeat: terms.replay == Replay::Allowed,
             is_repeatable: terms.replay == Replay::Allowed
                 && upload.is_none()
-                && request.method().is_idempotent(),
+                && request.method.is_idempotent(),
             upload,
         };
         let total = order.timeouts.total;
         let end = total.map(|total| Instant::now() + total.limit);
         let exchange = pin!(self.exchange(request, &order));
-        let (answer, used) = match end {
+        let answer = match end {
             None => exchange.await?,
             Some(end) => timeout_at(end, exchange)
                 .await
@@ -181,50 +185,59 @@ impl Upstream {
         let end = end.filter(|_| {
             total.is_some_and(|total| total.for_streams) || !is_stream(answer.headers())
         });
-        self.receive(answer, used, &order, end)
+        self.receive(answer, &order, end)
     }
 
     /// What comes after the head.
     fn receive(
         &self,
-        mut answer: Response<Incoming>,
-        used: Used,
+        answer: Answer,
         order: &Order<'_>,
         end: Option<Instant>,
     ) -> Result<Response<UpstreamBody>, UpstreamError> {
         if answer.status() == StatusCode::SWITCHING_PROTOCOLS {
-            let Used::Connection(connection, _) = used else {
-                return Err(UpstreamError::UnexpectedUpgrade {
+            return match answer {
+                // What is left of a body would be taken for the other protocol.
+                Answer::Http1(answer, connection, _)
+                    if order.asks_upgrade && order.upload.is_none() =>
+                {
+                    Ok(answer.map(|()| UpstreamBody::tunnel(connection.into_tunnel())))
+                }
+                _ => Err(UpstreamError::UnexpectedUpgrade {
                     upstream: self.name(),
-                });
+                }),
             };
-            if !order.asks_upgrade {
-                return Err(UpstreamError::UnexpectedUpgrade {
-                    upstream: self.name(),
-                });
-            }
-            connection.leave_to_upgrade();
-            return Ok(answer.map(UpstreamBody::detached));
         }
-        if !settle_framing(answer.headers_mut()) {
-            return Err(UpstreamError::Framing {
-                upstream: self.name(),
-            });
-        }
-        let lease = match used {
-            Used::Stream(stream) => Lease::Stream { _place: stream },
-            // To a server that answered in HTTP/1.0 hyper speaks HTTP/1.0 from then on, which cannot frame a body of
-            // unknown length.
-            Used::Connection(connection, server) => Lease::Connection {
-                connection,
-                pool: (answer.version() == Version::HTTP_11)
-                    .then(|| Rc::clone(&self.0.pools[server])),
-            },
+        let unclear = || UpstreamError::Framing {
+            upstream: self.name(),
         };
         let patience = Patience::new(order.timeouts, end, order.upload.clone());
+        let mut answer = match answer {
+            Answer::Http1(mut answer, mut connection, server) => {
+                if !settle_framing(answer.headers_mut()) {
+                    return Err(unclear());
+                }
+                connection.expect(Decoder::of(&answer, order.is_head).ok_or_else(unclear)?);
+                let pool = Rc::clone(&self.0.pools[server]);
+                let source = Source::Connection { connection, pool };
+                answer.map(|()| UpstreamBody::new(source, patience))
+            }
+            Answer::Http2(mut answer, place) => {
+                if !settle_framing(answer.headers_mut()) {
+                    return Err(unclear());
+                }
+                answer.map(|incoming| {
+                    let source = Source::Stream {
+                        incoming,
+                        _place: place,
+                    };
+                    UpstreamBody::new(source, patience)
+                })
+            }
+        };
         // Whoever passes the answer on speaks its own version (RFC 9112 section 2.3), and frames the body in it.
         *answer.version_mut() = Version::HTTP_11;
-        Ok(answer.map(|body| UpstreamBody::new(body, lease, patience)))
+        Ok(answer)
     }
 
     /// How many connections wait for a request; one that died is counted until it is met.
@@ -235,9 +248,9 @@ impl Upstream {
     /// Tries servers until one answers or nothing may be tried any more.
     async fn exchange(
         &self,
-        mut request: Request<RequestBody>,
+        mut request: Message,
         order: &Order<'_>,
-    ) -> Result<(Response<Incoming>, Used), UpstreamError> {
+    ) -> Result<Answer, UpstreamError> {
         let known = self.0.shared.known();
         let mut tried = 0_u64;
         let mut retries = known.settings.retries;
@@ -245,9 +258,9 @@ impl Upstream {
         loop {
             let server = self.pick(tried);
             let failed = match self.attempt(server, request, order, fresh).await {
-                Attempt::Answered(answer, used) => {
+                Attempt::Answered(answer) => {
                     self.report(server, answer.status());
-                    return Ok((answer, used));
+                    return Ok(answer);
                 }
                 Attempt::Failed(failed) => failed,
             };

@@ -12,12 +12,15 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use http::Request;
+use hyper::body::Incoming;
 use hyper::client::conn::http2::{Builder, SendRequest};
 use hyper_util::rt::TokioIo;
 use tokio::task::JoinHandle;
 use tokio::time::sleep;
 
-use super::connection::{Exchange, MAX_BUFFER_BYTES, MAX_HEAD_BYTES, answer_within};
+use super::error::ExchangeError;
+use super::exchange::{Exchange, answer_within};
+use super::http1::{MAX_BUFFER_BYTES, MAX_HEAD_BYTES};
 use super::pool::Pool;
 use super::request_body::{RequestBody, Upload};
 use super::settings::Timeouts;
@@ -137,10 +140,21 @@ impl Stream {
         request: Request<RequestBody>,
         upload: Option<&Upload>,
         timeouts: &Timeouts,
-    ) -> Exchange {
+    ) -> Exchange<Incoming, Request<RequestBody>> {
         let connection = &self.0;
         let reads_before = connection.activity.reads();
-        let answer = connection.sender.clone().try_send_request(request);
+        let sent = connection.sender.clone().try_send_request(request);
+        let answer = async {
+            match sent.await {
+                Ok(answer) => Exchange::Answered(answer),
+                Err(mut failure) => match failure.take_message() {
+                    Some(request) => {
+                        Exchange::NeverSent(request, ExchangeError::Http2(failure.into_error()))
+                    }
+                    None => Exchange::Lost(ExchangeError::Http2(failure.into_error())),
+                },
+            }
+        };
         let timer = pin!(sleep(timeouts.response));
         let exchange = answer_within(answer, timer, upload, &connection.activity, timeouts).await;
         if matches!(exchange, Exchange::TimedOut) && connection.activity.reads() == reads_before {
@@ -168,7 +182,10 @@ impl Drop for Multiplexed {
 
 /// Whether the server says that it did nothing about the request: it is above the last stream that a GOAWAY names, or was
 /// reset with REFUSED_STREAM (RFC 9113 section 8.7).
-pub(super) fn was_refused(error: &hyper::Error) -> bool {
+pub(super) fn was_refused(error: &ExchangeError) -> bool {
+    let ExchangeError::Http2(error) = error else {
+        return false;
+    };
     let h2 = error
         .source()
         .and_then(|source| source.downcast_ref::<h2::Error>());

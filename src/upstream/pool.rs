@@ -15,7 +15,7 @@ use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout_at};
 
-use super::connection::Connection;
+use super::http1::Connection;
 use super::multiplexed::{Multiplexed, Stream};
 use super::servers::Server;
 use super::settings::{HttpVersion, UpstreamSettings};
@@ -214,8 +214,8 @@ impl Pool {
     fn check_out(&self) -> Option<Box<Connection>> {
         let mut idle = self.idle.borrow_mut();
         self.drop_expired(&mut idle, self.clock.boot());
-        while let Some(Idle { connection, .. }) = idle.pop_back() {
-            if connection.is_ready() {
+        while let Some(Idle { mut connection, .. }) = idle.pop_back() {
+            if connection.rest(Waker::noop()) {
                 return Some(connection);
             }
         }
@@ -223,12 +223,11 @@ impl Pool {
     }
 
     /// Takes a connection whose exchange is over; one that is closed, or still busy with the request, is not kept.
-    pub fn check_in(self: &Rc<Self>, connection: Box<Connection>) {
-        if !connection.is_ready() || self.idle_limit == 0 {
+    pub fn check_in(self: &Rc<Self>, mut connection: Box<Connection>) {
+        let keeper = self.keeper.get_or_init(|| Keeper::start(self));
+        if self.idle_limit == 0 || !connection.rest(&keeper.waker) {
             return;
         }
-        let keeper = self.keeper.get_or_init(|| Keeper::start(self));
-        connection.rest(&keeper.waker);
         let since = self.clock.boot();
         let mut idle = self.idle.borrow_mut();
         self.drop_expired(&mut idle, since);
@@ -289,8 +288,11 @@ impl Pool {
     }
 
     fn drop_dead(&self) {
+        let Some(keeper) = self.keeper.get() else {
+            return;
+        };
         let mut idle = self.idle.take();
-        idle.retain_mut(|resting| resting.connection.is_still_ready());
+        idle.retain_mut(|resting| resting.connection.rest(&keeper.waker));
         // Nothing else runs meanwhile.
         self.idle.replace(idle);
     }

@@ -95,6 +95,11 @@ impl UpstreamStream {
         }
     }
 
+    /// Whether a write has failed, of which nothing was said yet.
+    pub(super) fn has_failed(&self) -> bool {
+        self.write_error.is_some()
+    }
+
     /// What a write gives: its result, or nothing ever again once one has failed before the end of reading.
     fn after_write(&mut self, polled: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
         match polled {

@@ -90,20 +90,25 @@ fn what_is_no_http_answer_is_refused() {
         "HTTP/1.1 200 OK\r\nbad name: x\r\n\r\n",
         "HTTP/1.1 200 OK\r\nname : x\r\n\r\n",
         "HTTP/1.1 200 OK\r\na: b\r\n folded\r\n\r\n",
-        "HTTP/1.1 200 OK\r\ncontent-length: 1\r\ncontent-length: 2\r\n\r\nab",
-        "HTTP/1.1 200 OK\r\ncontent-length: +1\r\n\r\na",
-        "HTTP/1.0 200 OK\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n",
         &long,
         &endless,
         &many,
-    ];
-    for case in cases {
+    ]
+    .map(|case| (case, "upstream_garbage"));
+    let unclear = [
+        "HTTP/1.1 200 OK\r\ncontent-length: 1\r\ncontent-length: 2\r\n\r\nab",
+        "HTTP/1.1 200 OK\r\ncontent-length: +1\r\n\r\na",
+        "HTTP/1.1 200 OK\r\ncontent-length: 18446744073709551616\r\n\r\na",
+        "HTTP/1.0 200 OK\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n",
+    ]
+    .map(|case| (case, "upstream_framing"));
+    for (case, name) in cases.into_iter().chain(unclear) {
         let answer: &'static str = case.to_owned().leak();
         worker(async {
             let server = crate::support::answering(answer).await;
             let upstream = server.upstream();
             let error = failure_of(&upstream).await;
-            assert_failure(&error, Fault::Upstream, "upstream_garbage");
+            assert_failure(&error, Fault::Upstream, name);
             server.scripts_over(1).await;
             assert_eq!((server.connections(), upstream.idle_connections()), (1, 0));
         });

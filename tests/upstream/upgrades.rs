@@ -4,7 +4,6 @@ use std::future::pending;
 
 use http::{Request, StatusCode};
 use http_body_util::Empty;
-use hyper_util::rt::TokioIo;
 use portcullis::proxy::tunnel::{self, Side, TunnelEnd, TunnelKind, TunnelTerms};
 use portcullis::upstream::Replay;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -40,14 +39,14 @@ fn after_a_101_the_caller_has_the_connection_with_all_that_came_early() {
     worker(async {
         let server = echo_server().await;
         let upstream = server.upstream();
-        let answer = upstream
+        let mut answer = upstream
             .send(outgoing(upgrade()), Replay::Never)
             .await
             .unwrap();
         assert_eq!(answer.status(), StatusCode::SWITCHING_PROTOCOLS);
         assert_eq!(answer.headers()["upgrade"], "websocket");
 
-        let mut socket = TokioIo::new(hyper::upgrade::on(answer).await.unwrap());
+        let mut socket = answer.body_mut().take_tunnel().unwrap();
         let mut hello = [0; 5];
         socket.read_exact(&mut hello).await.unwrap();
         assert_eq!(&hello, b"hello");
@@ -108,12 +107,12 @@ fn a_tunnel_ends_when_the_upstream_goes_away_after_its_last_word() {
             peer.reset();
         })
         .await;
-        let answer = server
+        let mut answer = server
             .upstream()
             .send(outgoing(upgrade()), Replay::Never)
             .await
             .unwrap();
-        let socket = TokioIo::new(hyper::upgrade::on(answer).await.unwrap());
+        let socket = answer.body_mut().take_tunnel().unwrap();
         let (mut client, ours) = tokio::io::duplex(64);
         let terms = TunnelTerms {
             kind: TunnelKind::Opaque,
