@@ -14,6 +14,7 @@ cases! {
     a_request_that_has_begun_ends_as_it_began: portcullis, nginx, haproxy;
     tunnels_outlive_a_reload: portcullis, nginx, haproxy;
     reloads_under_load_lose_no_request: portcullis, nginx, haproxy;
+    another_takes_over_under_load: portcullis, nginx, haproxy;
 }
 
 /// An application that answers when it has read the body.
@@ -150,5 +151,25 @@ fn reloads_under_load_lose_no_request(make: Make) {
     if make == Make::Portcullis {
         assert_eq!(ended.repeated, 0, "no connection was closed either");
     }
+    assert!(ended.repeated * 10 < ended.done, "{}", ended.repeated);
+}
+
+/// Both listen on one address for a while. What came to the queue of the old one and was not accepted is lost by those that do not
+/// look after it.
+fn another_takes_over_under_load(make: Make) {
+    let upstream = slow_application("alice");
+    let mut front = Work::to(&upstream).start(make);
+    let load = Load::start(front.address, "");
+    for _ in 0..2 {
+        load.has_done(load.done() + 50);
+        front.replace();
+    }
+    load.has_done(load.done() + 50);
+    let ended = load.end();
+    let allowed = match make {
+        Make::Portcullis => 0,
+        Make::Nginx | Make::HaProxy => ended.done / 10,
+    };
+    assert!(ended.failures.len() <= allowed, "{:?}", ended.failures);
     assert!(ended.repeated * 10 < ended.done, "{}", ended.repeated);
 }

@@ -2,7 +2,7 @@
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
-use std::sync::mpsc;
+use std::sync::{Mutex, mpsc};
 use std::thread;
 use std::time::Duration;
 
@@ -20,7 +20,7 @@ use crate::support::frames::{
     DATA, END_HEADERS, END_STREAM, Frames, GOAWAY, HEADERS, PING, RST_STREAM, block, frame, get,
 };
 use crate::support::http2::{ask, connect, connect_by_tls, extended_connect, request, run};
-use crate::support::{Upstream, header};
+use crate::support::{Upstream, header, timed};
 
 cases! {
     a_request_is_translated: portcullis, nginx, haproxy;
@@ -30,6 +30,8 @@ cases! {
     trailers_become_trailers: portcullis, nginx, haproxy;
     calls_of_grpc_pass_to_a_server_that_speaks_it: portcullis, haproxy;
     a_websocket_on_a_stream_is_byte_exact: portcullis, haproxy;
+    each_event_is_passed_on_when_it_comes: portcullis, nginx, haproxy;
+    a_connection_at_rest_is_closed: portcullis, nginx, haproxy;
     malformed_requests_are_refused: portcullis, nginx, haproxy;
     an_answer_that_breaks_off_resets_its_stream: portcullis, nginx, haproxy;
     the_end_is_told_and_requests_are_finished: portcullis, nginx, haproxy;
@@ -307,6 +309,43 @@ fn a_websocket_on_a_stream_is_byte_exact(make: Make) {
         socket.read_to_end(&mut rest).await.unwrap();
         assert_eq!(rest, b"over");
     });
+}
+
+fn each_event_is_passed_on_when_it_comes(make: Make) {
+    let (go_on, may_go_on) = mpsc::channel();
+    let may_go_on = Mutex::new(may_go_on);
+    let upstream = Upstream::scripted(move |peer, _| {
+        peer.send("HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n");
+        while may_go_on.lock().unwrap().recv().is_ok() {
+            peer.send("b\r\ndata: one\n\n\r\n");
+        }
+        peer.rest();
+        false
+    });
+    let front = start(&upstream, make);
+    let mut conn = Frames::open(front.address);
+    let flags = END_HEADERS | END_STREAM;
+    conn.send(&frame(HEADERS, flags, 1, &get("/", &[])));
+    assert_eq!(conn.next_of(&[HEADERS]).unwrap().status(), Some(200));
+    for _ in 0..3 {
+        go_on.send(()).unwrap();
+        let event = conn.next_of(&[DATA, RST_STREAM]).unwrap();
+        assert_eq!(event.payload, b"data: one\n\n");
+    }
+}
+
+fn a_connection_at_rest_is_closed(make: Make) {
+    let upstream = Upstream::application();
+    let mut work = Work::to(&upstream).at(&[Listener::Http2]);
+    work.keep_alive_timeout = Duration::from_millis(800);
+    let front = work.start(make);
+    let mut conn = Frames::open(front.address);
+    let flags = END_HEADERS | END_STREAM;
+    conn.send(&frame(HEADERS, flags, 1, &get("/", &[])));
+    assert_eq!(conn.next_of(&[HEADERS]).unwrap().status(), Some(200));
+    let (_, took) = timed(|| while conn.next().is_some() {});
+    assert!(took >= Duration::from_millis(600), "{took:?}");
+    assert!(took < Duration::from_secs(5), "{took:?}");
 }
 
 /// What has no form in HTTP/2, or would have another one in HTTP/1.1 (RFC 9113 sections 8.1 to 8.3).

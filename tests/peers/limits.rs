@@ -5,16 +5,19 @@ use std::thread;
 use std::time::Duration;
 
 use crate::fronts::Make::{self, HaProxy, Nginx, Portcullis};
-use crate::fronts::{Front, Work, usually};
+use crate::fronts::{Front, Listener, Work, usually};
 use crate::support::{Conn, PATIENCE, Upstream, eventually, timed, within};
 
 cases! {
     long_heads_are_refused: portcullis, nginx, haproxy;
+    many_header_lines_are_refused: portcullis, haproxy;
     long_targets_are_refused: portcullis, nginx, haproxy;
     long_bodies_are_refused_when_they_are_announced: portcullis, nginx, haproxy;
     long_bodies_are_refused_when_they_are_too_long: portcullis, nginx;
     a_head_that_does_not_come_ends_the_connection: portcullis, nginx, haproxy;
     a_body_that_does_not_come_is_given_up: portcullis, nginx;
+    a_handshake_that_does_not_come_is_ended: portcullis, nginx, haproxy;
+    an_answer_that_stands_still_is_broken_off: portcullis, nginx, haproxy;
     a_connection_at_rest_is_closed: portcullis, nginx, haproxy;
     a_client_that_does_not_read_is_cut_off: portcullis, nginx, haproxy;
     connections_of_one_address_are_bounded: portcullis, nginx, haproxy;
@@ -36,6 +39,19 @@ fn long_heads_are_refused(make: Make) {
     const OLDER: &str = "it answers as before RFC 6585";
     let status = usually(431).but(Nginx, 400, OLDER).but(HaProxy, 400, OLDER);
     status.assert(make, &front.ask(&line(140 * 1024)).status, "one long line");
+    assert_eq!(upstream.requests(), 1);
+}
+
+fn many_header_lines_are_refused(make: Make) {
+    let upstream = Upstream::application();
+    let front = Work::to(&upstream).start(make);
+    let lines = |count: usize| {
+        let lines = "x: y\r\n".repeat(count);
+        format!("GET / HTTP/1.1\r\nhost: g.test\r\n{lines}\r\n")
+    };
+    assert_eq!(front.ask(&lines(80)).status, 200);
+    let status = usually(431).but(HaProxy, 400, "it answers as before RFC 6585");
+    status.assert(make, &front.ask(&lines(120)).status, "many lines");
     assert_eq!(upstream.requests(), 1);
 }
 
@@ -151,6 +167,48 @@ fn a_body_that_does_not_come_is_given_up(make: Make) {
     let found = rest.get(..12);
     told.assert(make, &found, &rest);
     assert!(took >= Duration::from_millis(350), "{took:?}");
+    assert!(took < Duration::from_secs(4), "{took:?}");
+}
+
+fn a_handshake_that_does_not_come_is_ended(make: Make) {
+    let upstream = Upstream::application();
+    let mut work = Work::to(&upstream).at(&[Listener::Tls, Listener::Balanced]);
+    work.certify("g", &["g.test"]);
+    work.head_timeout = Duration::from_millis(500);
+    // The only one that HAProxy has for a handshake of TLS.
+    work.body_timeout = Duration::from_millis(500);
+    let front = work.start(make);
+    for (listener, beginning) in [
+        (0, &b""[..]),
+        (0, b"\x16\x03\x01\x02\x00\x01"),
+        (1, b""),
+        (1, b"PROXY TCP4 203"),
+        (1, b"\r\n\r\n\0\r\nQUIT\n\x21\x11"),
+    ] {
+        let mut conn = Conn::to(front.address_of(listener));
+        conn.send(beginning);
+        let (_, took) = timed(|| conn.rest());
+        assert!(took < Duration::from_secs(4), "{beginning:?}: {took:?}");
+    }
+    assert_eq!(upstream.requests(), 0);
+}
+
+/// The head was in time, and then nothing comes.
+fn an_answer_that_stands_still_is_broken_off(make: Make) {
+    let upstream = Upstream::scripted(|peer, _| {
+        peer.send("HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nhello");
+        peer.rest();
+        false
+    });
+    let mut work = Work::to(&upstream);
+    work.response_timeout = Duration::from_millis(500);
+    work.stall_timeout = Duration::from_millis(500);
+    let front = work.start(make);
+    let mut conn = front.connect();
+    conn.send("GET / HTTP/1.1\r\nhost: g.test\r\n\r\n");
+    conn.up_to_text("hello").unwrap();
+    let (rest, took) = timed(|| conn.rest());
+    assert_eq!(rest, b"", "it does not look whole");
     assert!(took < Duration::from_secs(4), "{took:?}");
 }
 

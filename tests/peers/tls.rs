@@ -1,13 +1,18 @@
 //! TLS towards clients: names, versions, protocols, resumption, the end of a connection, certificates that change, and clients that show one.
 
+use std::path::Path;
+use std::process::Command;
 use std::sync::Arc;
 
+use rcgen::{
+    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, SerialNumber,
+};
 use rustls::version::{TLS12, TLS13};
 use rustls::{ALL_VERSIONS, ClientConfig, ProtocolVersion};
 
 use crate::fronts::Make::{self, HaProxy, Nginx};
 use crate::fronts::{Front, Listener, Work, usually, write_both};
-use crate::support::tls::{ClientIssuer, TlsConn, client, http1};
+use crate::support::tls::{ClientIssuer, TlsConn, client, client_that_sees_ocsp, http1};
 use crate::support::{Conn, Upstream, eventually, header};
 
 cases! {
@@ -17,6 +22,7 @@ cases! {
     sessions_are_resumed: portcullis, nginx, haproxy;
     the_end_of_a_connection_is_said: portcullis, nginx, haproxy;
     the_server_is_told_that_it_was_tls: portcullis, nginx, haproxy;
+    an_ocsp_response_goes_with_its_certificate: portcullis, nginx, haproxy;
     a_new_certificate_is_taken: portcullis, nginx, haproxy;
     clients_have_to_show_a_certificate: portcullis, nginx, haproxy;
     plain_text_is_no_handshake: portcullis, nginx, haproxy;
@@ -152,6 +158,69 @@ fn the_server_is_told_that_it_was_tls(make: Make) {
         .unwrap();
     let head = upstream.only_head();
     assert_eq!(header(&head, "x-forwarded-proto"), Some("https"), "{head}");
+}
+
+fn an_ocsp_response_goes_with_its_certificate(make: Make) {
+    let upstream = Upstream::application();
+    let mut work = secure(&upstream);
+    let response = answer_for("g", &work.home.path(""));
+    work.certificates[0].has_ocsp = true;
+    let front = work.start(make);
+    let (config, seen) = client_that_sees_ocsp();
+    TlsConn::open(front.address, "g.test", &config).unwrap();
+    assert!(*seen.lock().unwrap() == response);
+}
+
+/// Issues the certificate anew, by an authority that says that it is good: both are checked by some.
+fn answer_for(name: &str, folder: &Path) -> Vec<u8> {
+    let mut params = CertificateParams::new(Vec::new()).unwrap();
+    params
+        .distinguished_name
+        .push(DnType::CommonName, "authority");
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let key = KeyPair::generate().unwrap();
+    let write = |file: &str, text: String| std::fs::write(folder.join(file), text).unwrap();
+    write("authority.key", key.serialize_pem());
+    let authority = CertifiedIssuer::self_signed(params, key).unwrap();
+    write("authority.pem", authority.pem());
+    let mut params = CertificateParams::new(vec![format!("{name}.test")]).unwrap();
+    params.serial_number = Some(SerialNumber::from(1));
+    let key =
+        KeyPair::from_pem(&std::fs::read_to_string(folder.join(format!("{name}.key"))).unwrap());
+    let key = key.unwrap();
+    let chain = params.signed_by(&key, &authority).unwrap().pem() + &authority.pem();
+    write(&format!("{name}.pem"), chain.clone());
+    write(&format!("{name}.both"), chain + &key.serialize_pem());
+    write(
+        "index.txt",
+        "V\t491231235959Z\t\t01\tunknown\t/CN=any\n".to_owned(),
+    );
+    let pem = format!("{name}.pem");
+    let openssl = |arguments: &[&str]| {
+        let output = Command::new("openssl")
+            .current_dir(folder)
+            .args(["ocsp", "-issuer", "authority.pem"])
+            .args(arguments)
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{output:?}");
+    };
+    openssl(&["-cert", &pem, "-no_nonce", "-reqout", "asked"]);
+    let signer = ["-rsigner", "authority.pem", "-rkey", "authority.key"];
+    let told = ["-reqin", "asked", "-respout", "told", "-ndays", "1"];
+    openssl(
+        &[
+            &["-index", "index.txt", "-CA", "authority.pem"],
+            &signer[..],
+            &told,
+        ]
+        .concat(),
+    );
+    let response = std::fs::read(folder.join("told")).unwrap();
+    for file in [format!("{name}.ocsp"), format!("{name}.both.ocsp")] {
+        std::fs::write(folder.join(file), &response).unwrap();
+    }
+    response
 }
 
 fn a_new_certificate_is_taken(make: Make) {

@@ -12,6 +12,8 @@ cases! {
     a_refused_handshake_is_an_ordinary_answer: portcullis, nginx, haproxy;
     an_ordinary_success_is_no_tunnel: portcullis, nginx, haproxy;
     what_is_sent_with_a_handshake_waits_for_the_tunnel: portcullis, nginx, haproxy;
+    no_other_protocol_is_asked_for: portcullis, nginx, haproxy;
+    nobody_connects_to_elsewhere: portcullis, nginx, haproxy;
     megabytes_pass_both_ways_at_once: portcullis, nginx, haproxy;
     a_side_that_goes_takes_the_other_with_it: portcullis, nginx, haproxy;
 }
@@ -152,6 +154,37 @@ fn what_is_sent_with_a_handshake_waits_for_the_tunnel(make: Make) {
         "GET /hidden HTTP/1.1\r\n\r\n"
     );
     assert_eq!(upstream.requests(), 1);
+}
+
+/// Whoever forwards it lets a client speak to the server past all that looks at requests.
+fn no_other_protocol_is_asked_for(make: Make) {
+    let upstream = Upstream::application();
+    let front = Work::to(&upstream).start(make);
+    let answer = front.ask(
+        "GET / HTTP/1.1\r\nhost: g.test\r\nconnection: upgrade, http2-settings\r\nupgrade: h2c\r\n\
+         http2-settings: AAMAAABkAAQAAP__\r\n\r\n",
+    );
+    let asked = header(&upstream.only_head(), "upgrade").is_some();
+    let asked_for = usually(false)
+        .but(Nginx, true, "as is usual, it is told to forward any")
+        .but(HaProxy, true, "it forwards any");
+    asked_for.assert(make, &asked, "h2c");
+    assert_eq!(answer.status, 200);
+}
+
+fn nobody_connects_to_elsewhere(make: Make) {
+    let upstream = Upstream::application();
+    let front = Work::to(&upstream).start(make);
+    let answer = front.ask("CONNECT g.test:443 HTTP/1.1\r\nhost: g.test:443\r\n\r\n");
+    let expected = usually((405, 0))
+        .but(Nginx, (400, 0), "it cannot read the target")
+        .but(
+            HaProxy,
+            (200, 1),
+            "it asks its server, which may know what a tunnel is for",
+        );
+    let found = (answer.status, upstream.requests());
+    expected.assert(make, &found, "status, and requests at the upstream");
 }
 
 fn megabytes_pass_both_ways_at_once(make: Make) {

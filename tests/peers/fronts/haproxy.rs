@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::process::Command;
 use std::time::Duration;
 
-use super::{Listener, Work, ms};
+use super::{Listener, Work, ms, signal};
 use crate::support::peers::Proxy;
 use crate::support::{Home, eventually, within};
 
@@ -20,11 +20,11 @@ pub fn command(home: &Home) -> Command {
 }
 
 /// Its master hears no signal until it has begun to wait for some, which it does not tell; so it is told until it says `heard`.
-pub fn tell(proxy: &Proxy, heard: &str, signal: impl Fn()) {
+pub fn tell(proxy: &Proxy, heard: &str, name: &str) {
     let heard = || proxy.log().matches(heard).count();
     let before = heard();
     eventually("the master hears of it", || {
-        signal();
+        signal(proxy.id(), name);
         within(Duration::from_millis(500), || heard() > before)
     });
 }

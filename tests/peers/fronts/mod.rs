@@ -56,23 +56,36 @@ enum Running {
 impl Front {
     fn start(work: Work, make: Make) -> Self {
         let reserved: Vec<Reserved> = work.listeners.iter().map(|_| Reserved::new()).collect();
-        let front = |running, work, reserved: Vec<Reserved>| Self {
+        let addresses: Vec<SocketAddr> = reserved.iter().map(|one| one.address).collect();
+        configure(&work, make, &addresses);
+        let front = Self {
             make,
-            address: reserved[0].address,
-            running,
+            address: addresses[0],
+            running: Running::start(&work.home, make, addresses[0], "log"),
             reserved,
             work,
         };
-        let addresses: Vec<SocketAddr> = reserved.iter().map(|one| one.address).collect();
-        configure(&work, make, &addresses);
-        let running = run(&work.home, make, addresses[0]);
-        let started = front(running, work, reserved);
-        for (listener, address) in started.work.listeners.iter().zip(addresses) {
+        for (listener, address) in front.work.listeners.iter().zip(addresses) {
             if *listener != Listener::File {
                 eventually("all listeners listen", || Conn::try_to(address).is_ok());
             }
         }
-        started
+        front
+    }
+
+    /// Starts another on the same addresses, and stops the one that was there.
+    pub fn replace(&mut self) {
+        let other = Running::start(&self.work.home, self.make, self.address, "log-of-another");
+        if let Running::Theirs(proxy) = &other {
+            eventually("the other listens too", || match self.make {
+                Make::HaProxy => proxy.log().contains("Loading success"),
+                _ => std::fs::read_to_string(self.work.home.path("nginx.pid"))
+                    .is_ok_and(|id| id.trim() == proxy.id().to_string()),
+            });
+        }
+        let mut old = std::mem::replace(&mut self.running, other);
+        old.stop(self.make);
+        old.has_ended();
     }
 
     pub fn connect(&self) -> Conn {
@@ -102,53 +115,72 @@ impl Front {
         configure(&self.work, self.make, &addresses);
         match &self.running {
             Running::Theirs(proxy) if self.make == Make::HaProxy => {
-                haproxy::tell(proxy, "Reloading HAProxy", || self.signal("USR2"));
+                haproxy::tell(proxy, "Reloading HAProxy", "USR2");
             }
-            _ => self.signal("HUP"),
+            running => signal(running.id(), "HUP"),
         }
     }
 
     /// Tells it to finish what it has begun, and to end.
     pub fn stop(&self) {
-        match &self.running {
-            Running::Ours(_) => self.signal("TERM"),
-            Running::Theirs(proxy) if self.make == Make::HaProxy => {
-                haproxy::tell(proxy, "Exiting Master process", || self.signal("USR1"));
-            }
-            Running::Theirs(_) => self.signal("QUIT"),
-        }
-    }
-
-    fn signal(&self, name: &str) {
-        let sent = Command::new("kill")
-            .args(["-s", name, &self.id().to_string()])
-            .status()
-            .unwrap();
-        assert!(sent.success());
+        self.running.stop(self.make);
     }
 
     /// Waits until it has ended by itself.
     pub fn has_ended(&mut self) {
-        eventually("the front ends", || match &mut self.running {
-            Running::Ours(gateway) => !gateway.is_running(),
-            Running::Theirs(proxy) => !proxy.is_running(),
-        });
+        self.running.has_ended();
     }
 
     /// The most memory in RAM that it and its workers ever had, in KiB.
     pub fn resident_kib(&self) -> u64 {
-        let id = self.id();
+        let id = self.running.id();
         let workers = std::fs::read_to_string(format!("/proc/{id}/task/{id}/children")).unwrap();
         let ids = workers.split_whitespace().map(|id| id.parse().unwrap());
         ids.chain([id]).map(resident_kib).sum()
     }
+}
 
-    pub fn id(&self) -> u32 {
-        match &self.running {
-            Running::Ours(gateway) => gateway.id(),
-            Running::Theirs(proxy) => proxy.id(),
+impl Running {
+    fn start(home: &Home, make: Make, address: SocketAddr, log: &str) -> Self {
+        let command = match make {
+            Make::Portcullis => return Self::Ours(home.start()),
+            Make::Nginx => nginx::command(home),
+            Make::HaProxy => haproxy::command(home),
+        };
+        Self::Theirs(Proxy::start(command, address, &home.path(log)))
+    }
+
+    fn stop(&self, make: Make) {
+        match self {
+            Self::Ours(gateway) => gateway.signal("TERM"),
+            Self::Theirs(proxy) if make == Make::HaProxy => {
+                haproxy::tell(proxy, "Exiting Master process", "USR1");
+            }
+            Self::Theirs(proxy) => signal(proxy.id(), "QUIT"),
         }
     }
+
+    fn has_ended(&mut self) {
+        eventually("the front ends", || match self {
+            Self::Ours(gateway) => !gateway.is_running(),
+            Self::Theirs(proxy) => !proxy.is_running(),
+        });
+    }
+
+    fn id(&self) -> u32 {
+        match self {
+            Self::Ours(gateway) => gateway.id(),
+            Self::Theirs(proxy) => proxy.id(),
+        }
+    }
+}
+
+fn signal(id: u32, name: &str) {
+    let sent = Command::new("kill")
+        .args(["-s", name, &id.to_string()])
+        .status()
+        .unwrap();
+    assert!(sent.success());
 }
 
 fn resident_kib(id: u32) -> u64 {
@@ -173,15 +205,6 @@ fn configure(work: &Work, make: Make, addresses: &[SocketAddr]) {
         ),
     }
     .unwrap();
-}
-
-fn run(home: &Home, make: Make, address: SocketAddr) -> Running {
-    let command = match make {
-        Make::Portcullis => return Running::Ours(home.start()),
-        Make::Nginx => nginx::command(home),
-        Make::HaProxy => haproxy::command(home),
-    };
-    Running::Theirs(Proxy::start(command, address, &home.path("log")))
 }
 
 /// As all three of them read it.

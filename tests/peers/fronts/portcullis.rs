@@ -88,8 +88,8 @@ fn tls(work: &Work) -> String {
 
 fn limits(work: &Work) -> String {
     let mut text = format!(
-        "[server.limits]\nheader_bytes = {}\nhead_timeout = \"{}\"\nbody_timeout = \"{}\"\nkeep_alive_timeout = \"{}\"\n\
-         write_timeout = \"{}\"\n",
+        "[server.limits]\nheader_bytes = {0}\nhead_timeout = \"{1}\"\nhandshake_timeout = \"{1}\"\nbody_timeout = \"{2}\"\nkeep_alive_timeout = \"{3}\"\n\
+         write_timeout = \"{4}\"\n",
         work.head_bytes,
         ms(work.head_timeout),
         ms(work.body_timeout),
@@ -119,9 +119,11 @@ fn upstream(work: &Work) -> String {
     };
     let servers: Vec<String> = work.servers.iter().map(url).collect();
     let mut text = format!(
-        "[[upstream]]\nname = \"app\"\nservers = {servers:?}\nconnect_timeout = \"{}\"\nresponse_timeout = \"{}\"\n",
+        "[[upstream]]\nname = \"app\"\nservers = {servers:?}\nconnect_timeout = \"{}\"\nresponse_timeout = \"{}\"\n\
+         stall_timeout = \"{}\"\n",
         ms(work.connect_timeout),
-        ms(work.response_timeout)
+        ms(work.response_timeout),
+        ms(work.stall_timeout)
     );
     if work.servers_http2 {
         text.push_str("http = \"2\"\n");

@@ -29,11 +29,14 @@ pub struct Work {
     pub connect_timeout: Duration,
     /// Until the head of an answer.
     pub response_timeout: Duration,
+    /// Between two pieces of an answer; the others know one time for both.
+    pub stall_timeout: Duration,
     /// Whether each server is asked for `/healthz`, often.
     pub asks_health: bool,
     /// Of a request.
     pub head_bytes: usize,
     pub body_bytes: Option<usize>,
+    /// And of a handshake of TLS, or a PROXY header.
     pub head_timeout: Duration,
     pub body_timeout: Duration,
     pub keep_alive_timeout: Duration,
@@ -105,6 +108,7 @@ impl Work {
             servers_http2: false,
             connect_timeout: Duration::from_secs(5),
             response_timeout: Duration::from_secs(20),
+            stall_timeout: Duration::from_secs(20),
             asks_health: false,
             head_bytes: 16 * 1024,
             body_bytes: None,
