@@ -1,5 +1,6 @@
 //! What one client can take, and what it is told at the bound.
 
+use std::io::Write;
 use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
@@ -14,6 +15,7 @@ cases! {
     long_targets_are_refused: portcullis, nginx, haproxy;
     long_bodies_are_refused_when_they_are_announced: portcullis, nginx, haproxy;
     long_bodies_are_refused_when_they_are_too_long: portcullis, nginx;
+    a_refused_upload_that_goes_on_still_gets_its_answer: portcullis, nginx;
     a_head_that_does_not_come_ends_the_connection: portcullis, nginx, haproxy;
     a_body_that_does_not_come_is_given_up: portcullis, nginx;
     a_handshake_that_does_not_come_is_ended: portcullis, nginx, haproxy;
@@ -116,6 +118,24 @@ fn long_bodies_are_refused_when_they_are_too_long(make: Make) {
         ));
         assert_eq!(answer.status, status, "{length}");
     }
+}
+
+/// The answer is not lost because the client was still sending when its connection ended. HAProxy closes, and the system resets.
+fn a_refused_upload_that_goes_on_still_gets_its_answer(make: Make) {
+    let upstream = Upstream::application();
+    let front = with_short_bodies(&upstream, make);
+    for _ in 0..10 {
+        let mut conn = front.connect();
+        conn.send("POST / HTTP/1.1\r\nhost: g.test\r\ncontent-length: 10000000\r\n\r\n");
+        let mut writer = conn.writer();
+        let sending =
+            thread::spawn(move || (0..100).all(|_| writer.write_all(&[0; 65536]).is_ok()));
+        thread::sleep(Duration::from_millis(5));
+        assert_eq!(conn.answer().status, 413);
+        drop(conn);
+        let _ = sending.join();
+    }
+    assert_eq!(upstream.requests(), 0);
 }
 
 fn a_head_that_does_not_come_ends_the_connection(make: Make) {

@@ -1,11 +1,12 @@
 //! HTTP/1.1: heads, and what keeps a connection in step.
 
+use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
 use crate::fronts::Make::{self, HaProxy, Nginx};
 use crate::fronts::{Work, usually};
-use crate::support::{Upstream, header};
+use crate::support::{PATIENCE, Upstream, header};
 
 cases! {
     a_head_goes_up_and_down: portcullis, nginx, haproxy;
@@ -16,6 +17,7 @@ cases! {
     the_absolute_form_is_taken: portcullis, nginx, haproxy;
     answers_without_a_body_leave_the_connection_in_step: portcullis, nginx, haproxy;
     interim_answers_are_not_taken_for_the_answer: portcullis, haproxy;
+    who_closes_its_side_is_taken_for_gone: portcullis, nginx, haproxy;
     a_body_is_invited: portcullis, nginx, haproxy;
 }
 
@@ -248,11 +250,38 @@ fn interim_answers_are_not_taken_for_the_answer(make: Make) {
     for _ in 0..2 {
         conn.send("GET / HTTP/1.1\r\nhost: g.test\r\n\r\n");
         let mut answer = conn.answer();
+        let mut hints = 0;
         while answer.status < 200 {
+            hints += usize::from(answer.status == 103);
             answer = conn.answer();
         }
         assert_eq!(answer.text(), "hello");
+        // RFC 9110 section 15.2 would have it.
+        let passed = usually(0).but(
+            HaProxy,
+            1,
+            "hyper has no way to send one, and so neither have we",
+        );
+        passed.assert(make, &hints, "hints");
     }
+}
+
+/// A side that is closed before the answer is there is all that can be seen of a client that went away.
+fn who_closes_its_side_is_taken_for_gone(make: Make) {
+    let (tell, told) = mpsc::channel();
+    let upstream = Upstream::scripted(move |peer, _| {
+        tell.send(peer.rest()).unwrap();
+        false
+    });
+    let front = Work::to(&upstream).start(make);
+    let mut conn = front.connect();
+    conn.send("GET / HTTP/1.1\r\nhost: g.test\r\nconnection: close\r\n\r\n");
+    upstream.has_seen(1);
+    conn.finish();
+    told.recv_timeout(PATIENCE).expect("the upstream is let go");
+    let status = usually(None).but(HaProxy, Some(400), "it tells whoever still listens");
+    let found = conn.try_answer().map(|answer| answer.status);
+    status.assert(make, &found, "half-closed");
 }
 
 fn a_body_is_invited(make: Make) {

@@ -85,6 +85,7 @@ impl Drop for Proxy {
         // Servers with worker processes end these when they are told to.
         let _ = Command::new("kill")
             .args(["-s", "TERM", &self.id().to_string()])
+            .stderr(Stdio::null())
             .status();
         let child = &mut self.child;
         let has_ended = || !matches!(child.try_wait(), Ok(None));
