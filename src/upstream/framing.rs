@@ -113,23 +113,33 @@ fn keep_zero(headers: &mut HeaderMap) {
     }
 }
 
+/// Where the head of an answer says that its body ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Account {
+    InChunks,
+    Length(u64),
+    Nowhere,
+}
+
 /// Leaves one account of where an answer ends, the one that its body is read by: of a length beside chunks nothing is left
-/// (RFC 9112 section 6.3), a length that is said twice is said once. False if the answer can be read in two ways, or is coded
+/// (RFC 9112 section 6.3), a length that is said twice is said once. None if the answer can be read in two ways, or is coded
 /// in a way that nobody past the upstream would know of.
-pub(super) fn settle_framing(headers: &mut HeaderMap) -> bool {
+pub(super) fn settle_framing(headers: &mut HeaderMap) -> Option<Account> {
     let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
     if let Some(coding) = codings.next() {
         let only_chunked =
             coding.as_bytes().eq_ignore_ascii_case(b"chunked") && codings.next().is_none();
         headers.remove(CONTENT_LENGTH);
-        return only_chunked;
+        return only_chunked.then_some(Account::InChunks);
     }
     let mut lengths = headers.get_all(CONTENT_LENGTH).iter();
     let Some(first) = lengths.next() else {
-        return true;
+        return Some(Account::Nowhere);
     };
-    if lengths.next().is_none() && is_number(first.as_bytes()) {
-        return true;
+    if lengths.next().is_none()
+        && let Some(length) = number(first.as_bytes())
+    {
+        return Some(Account::Length(length));
     }
     let mut all = headers
         .get_all(CONTENT_LENGTH)
@@ -137,16 +147,22 @@ pub(super) fn settle_framing(headers: &mut HeaderMap) -> bool {
         .flat_map(|line| line.as_bytes().split(|byte| *byte == b','))
         .map(<[u8]>::trim_ascii);
     let said = all.next().unwrap_or_default();
-    if !is_number(said) || all.any(|again| again != said) {
-        return false;
+    let length = number(said)?;
+    if all.any(|again| again != said) {
+        return None;
     }
-    let Ok(length) = HeaderValue::from_bytes(said) else {
-        return false;
-    };
-    headers.insert(CONTENT_LENGTH, length);
-    true
+    let said = HeaderValue::from_bytes(said).ok()?;
+    headers.insert(CONTENT_LENGTH, said);
+    Some(Account::Length(length))
 }
 
-fn is_number(text: &[u8]) -> bool {
-    !text.is_empty() && text.iter().all(u8::is_ascii_digit)
+/// Of digits alone, and no more than can be counted.
+fn number(text: &[u8]) -> Option<u64> {
+    if text.is_empty() {
+        return None;
+    }
+    text.iter().try_fold(0_u64, |number, digit| {
+        let digit = digit.is_ascii_digit().then(|| u64::from(digit - b'0'))?;
+        number.checked_mul(10)?.checked_add(digit)
+    })
 }

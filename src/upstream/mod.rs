@@ -214,18 +214,15 @@ impl Upstream {
         let patience = Patience::new(order.timeouts, end, order.upload.clone());
         let mut answer = match answer {
             Answer::Http1(mut answer, mut connection, server) => {
-                if !settle_framing(answer.headers_mut()) {
-                    return Err(unclear());
-                }
-                connection.expect(Decoder::of(&answer, order.is_head).ok_or_else(unclear)?);
+                let account = settle_framing(answer.headers_mut()).ok_or_else(unclear)?;
+                let body = Decoder::of(&answer, account, order.is_head).ok_or_else(unclear)?;
+                connection.expect(body);
                 let pool = Rc::clone(&self.0.pools[server]);
                 let source = Source::Connection { connection, pool };
                 answer.map(|()| UpstreamBody::new(source, patience))
             }
             Answer::Http2(mut answer, place) => {
-                if !settle_framing(answer.headers_mut()) {
-                    return Err(unclear());
-                }
+                settle_framing(answer.headers_mut()).ok_or_else(unclear)?;
                 answer.map(|incoming| {
                     let source = Source::Stream {
                         incoming,

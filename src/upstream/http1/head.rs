@@ -48,6 +48,9 @@ pub(super) fn write_field(name: &HeaderName, value: &HeaderValue, out: &mut Vec<
     out.extend_from_slice(b"\r\n");
 }
 
+/// For fields, at least: hyper reads the client's next head into the same map, which has to hold what the gateway adds as well.
+const ROOM: usize = 20;
+
 /// Reads the heads of a connection's answers, one after the other. The values are slices of what came.
 #[derive(Default)]
 pub(super) struct HeadReader {
@@ -103,7 +106,7 @@ impl HeadReader {
     }
 
     fn take_fields(&mut self, head: &Bytes) -> Result<HeaderMap, ExchangeError> {
-        let mut headers = HeaderMap::with_capacity(self.fields.len());
+        let mut headers = HeaderMap::with_capacity(self.fields.len().max(ROOM));
         for (name, place) in self.fields.drain(..) {
             let value = HeaderValue::from_maybe_shared(head.slice(place))
                 .map_err(|_| ExchangeError::Head(httparse::Error::HeaderValue))?;
