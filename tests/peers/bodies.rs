@@ -15,6 +15,7 @@ cases! {
     trailers_go_both_ways: portcullis, nginx, haproxy;
     each_event_is_passed_on_when_it_comes: portcullis, nginx, haproxy;
     each_piece_of_a_request_is_passed_on_when_it_comes: portcullis, nginx, haproxy;
+    a_conversation_goes_both_ways: portcullis, nginx, haproxy;
     an_answer_before_its_request_is_read_is_passed_on: portcullis, nginx, haproxy;
     an_answer_that_breaks_off_does_not_look_whole: portcullis, nginx, haproxy;
     a_client_that_breaks_off_breaks_off_at_the_upstream_too: portcullis, nginx, haproxy;
@@ -217,6 +218,32 @@ fn each_piece_of_a_request_is_passed_on_when_it_comes(make: Make) {
     }
     conn.send("0\r\n\r\n");
     assert_eq!(conn.answer().status, 200);
+}
+
+/// The answer has begun, and the request goes on.
+fn a_conversation_goes_both_ways(make: Make) {
+    let upstream = Upstream::scripted(|peer, _| {
+        peer.send("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r\nhello\r\n");
+        for piece in ["one", "two", "six"] {
+            peer.up_to(piece.as_bytes()).unwrap();
+            peer.send(format!("3\r\n{piece}\r\n"));
+        }
+        peer.up_to(b"0\r\n\r\n").unwrap();
+        peer.send("0\r\n\r\n")
+    });
+    let front = Work::to(&upstream).start(make);
+    let mut conn = front.connect();
+    for _ in 0..2 {
+        conn.send("POST / HTTP/1.1\r\nhost: g.test\r\ntransfer-encoding: chunked\r\n\r\n");
+        conn.up_to_text("hello\r\n").unwrap();
+        for piece in ["one", "two", "six"] {
+            conn.send(format!("3\r\n{piece}\r\n"));
+            conn.up_to_text(&format!("{piece}\r\n")).unwrap();
+        }
+        conn.send("0\r\n\r\n");
+        assert_eq!(conn.up_to_text("0\r\n\r\n").unwrap(), "0\r\n\r\n");
+    }
+    assert_eq!(upstream.requests(), 2);
 }
 
 fn an_answer_before_its_request_is_read_is_passed_on(make: Make) {

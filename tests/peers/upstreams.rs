@@ -22,6 +22,8 @@ cases! {
     two_share_the_requests: portcullis, nginx, haproxy;
     a_dead_one_is_passed_over: portcullis, nginx, haproxy;
     a_connection_is_used_again: portcullis, nginx, haproxy;
+    one_that_will_close_is_not: portcullis, nginx, haproxy;
+    what_a_server_says_beside_its_answer_is_dropped: portcullis, nginx, haproxy;
     what_a_reused_connection_swallows_goes_out_again_if_it_may: portcullis, nginx, haproxy;
     what_may_have_had_an_effect_is_not_repeated: portcullis, nginx, haproxy;
     a_sick_one_gets_nothing_until_it_is_well: portcullis, haproxy;
@@ -235,6 +237,63 @@ fn a_connection_is_used_again(make: Make) {
         assert_eq!(conn.get("/", "").text(), "hi");
     }
     assert_eq!(connections.load(Ordering::Relaxed), 1);
+}
+
+/// Those that say that they will close, and wait for the front to do so.
+fn one_that_will_close_is_not(make: Make) {
+    for answer in [
+        "HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 2\r\n\r\nhi",
+        "HTTP/1.1 200 OK\r\nConnection: x, Close\r\ncontent-length: 2\r\n\r\nhi",
+        "HTTP/1.0 200 OK\r\ncontent-length: 2\r\n\r\nhi",
+    ] {
+        let upstream = Upstream::scripted(move |peer, _| {
+            peer.send(answer);
+            let more = peer.rest();
+            assert!(more.is_empty(), "{more:?}");
+            false
+        });
+        let front = Work::to(&upstream).start(make);
+        let mut conn = front.connect();
+        for _ in 0..3 {
+            assert_eq!(conn.get("/", "").text(), "hi", "{answer:?}");
+        }
+        assert_eq!(upstream.requests(), 3, "{answer:?}");
+    }
+}
+
+/// Bytes where no body can be, which are not the beginning of the next answer.
+fn what_a_server_says_beside_its_answer_is_dropped(make: Make) {
+    const EVIL: &str = "HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nevil!";
+    for (method, head) in [
+        ("HEAD", "HTTP/1.1 200 OK\r\ncontent-length: 51"),
+        ("GET", "HTTP/1.1 204 No Content\r\ncontent-length: 51"),
+        ("GET", "HTTP/1.1 304 Not Modified\r\ncontent-length: 51"),
+        (
+            "GET",
+            "HTTP/1.1 204 No Content\r\ntransfer-encoding: chunked",
+        ),
+    ] {
+        let upstream = Upstream::scripted(move |peer, asked| {
+            peer.send(match asked.contains(" /beside ") {
+                true => format!("{head}\r\n\r\n{EVIL}"),
+                false => "HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nhello".to_owned(),
+            })
+        });
+        let front = Work::to(&upstream).start(make);
+        for _ in 0..3 {
+            let mut conn = front.connect();
+            conn.send(format!("{method} /beside HTTP/1.1\r\nhost: g.test\r\n\r\n"));
+            let answer = conn.bodiless_answer();
+            assert_ne!(answer.header("content-length"), Some("5"), "{head}");
+            // The connection goes on with the right answer, or not at all.
+            let next = conn.try_request("GET", "/", "");
+            assert!(
+                next.is_none_or(|next| next.text() == "hello"),
+                "{method} {head}"
+            );
+            assert_eq!(front.get("/").text(), "hello", "{method} {head}");
+        }
+    }
 }
 
 /// Answers the first request of each connection, and closes on the second without a byte.
