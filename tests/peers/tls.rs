@@ -3,6 +3,8 @@
 use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread;
 
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, SerialNumber,
@@ -24,6 +26,7 @@ cases! {
     the_server_is_told_that_it_was_tls: portcullis, nginx, haproxy;
     an_ocsp_response_goes_with_its_certificate: portcullis, nginx, haproxy;
     a_new_certificate_is_taken: portcullis, nginx, haproxy;
+    certificates_change_under_load: portcullis, nginx, haproxy;
     clients_have_to_show_a_certificate: portcullis, nginx, haproxy;
     plain_text_is_no_handshake: portcullis, nginx, haproxy;
     everybody_is_sent_to_tls: portcullis, nginx, haproxy;
@@ -236,6 +239,64 @@ fn a_new_certificate_is_taken(make: Make) {
     let goes_on = before.get("g.test", "/").is_ok();
     // The old workers of the others close what is at rest, sooner or later.
     assert!(goes_on || make != Make::Portcullis);
+}
+
+/// Half of the clients come anew for each request. The others stay, which the old workers of the peers do not let them: they come
+/// again, as every client does.
+fn certificates_change_under_load(make: Make) {
+    let upstream = Upstream::application();
+    let front = secure(&upstream).start(make);
+    let (stop, served) = (AtomicBool::new(false), AtomicUsize::new(0));
+    let config = http1();
+    let anew = || open(&front, &config).expect("a connection");
+    let ask = |conn: &mut TlsConn| conn.get("g.test", "/").ok();
+    let client = |stays: bool| {
+        let mut kept = anew();
+        while !stop.load(Ordering::Relaxed) {
+            if !stays {
+                kept = anew();
+            }
+            let mut status = ask(&mut kept);
+            if status.is_none() && stays && make != Make::Portcullis {
+                kept = anew();
+                status = ask(&mut kept);
+            }
+            assert_eq!(status, Some(200));
+            served.fetch_add(1, Ordering::Relaxed);
+        }
+    };
+    let client = &client;
+    thread::scope(|scope| {
+        let clients: Vec<_> = (0..4)
+            .map(|number| scope.spawn(move || client(number % 2 == 0)))
+            .collect();
+        let stops = Stops(&stop);
+        for _ in 0..3 {
+            let new = write_both(&front.work.home.path(""), "g", &["g.test"]);
+            front.reload();
+            eventually("the new certificate is shown", || {
+                // One that has nothing to resume.
+                open(&front, &http1()).is_some_and(|conn| conn.certificate() == new)
+            });
+            let before = served.load(Ordering::Relaxed);
+            eventually("the clients go on", || {
+                served.load(Ordering::Relaxed) > before + 10
+            });
+        }
+        drop(stops);
+        for client in clients {
+            client.join().unwrap();
+        }
+    });
+}
+
+/// Clients do not go on when the test has failed.
+struct Stops<'a>(&'a AtomicBool);
+
+impl Drop for Stops<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
 }
 
 fn clients_have_to_show_a_certificate(make: Make) {

@@ -1,15 +1,18 @@
 //! Servers: several, dead, late, sick, or on a socket file; and what is tried a second time.
 
 use std::fmt::Write as _;
-use std::net::{SocketAddr, TcpStream};
-use std::sync::Arc;
+use std::io::{Read, Write as _};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread;
 use std::time::Duration;
 
 use socket2::{Domain, Socket, Type};
 
 use crate::fronts::Make::{self, HaProxy, Nginx};
 use crate::fronts::{Rule, Work, usually};
+use crate::support::load::Load;
 use crate::support::peers::Reserved;
 use crate::support::{Upstream, eventually, header, timed};
 
@@ -21,6 +24,7 @@ cases! {
     bytes_beyond_an_answer_are_nobodys: portcullis, nginx, haproxy;
     two_share_the_requests: portcullis, nginx, haproxy;
     a_dead_one_is_passed_over: portcullis, nginx, haproxy;
+    one_of_two_dies_and_comes_back_under_load: portcullis, nginx, haproxy;
     a_connection_is_used_again: portcullis, nginx, haproxy;
     one_that_will_close_is_not: portcullis, nginx, haproxy;
     what_a_server_says_beside_its_answer_is_dropped: portcullis, nginx, haproxy;
@@ -215,6 +219,73 @@ fn a_dead_one_is_passed_over(make: Make) {
         assert_eq!(answer.text(), "one", "nothing was sent to the dead one");
     }
     assert_eq!(well.requests(), 8);
+}
+
+/// A server that ends as a process does that is killed.
+struct Mortal {
+    address: SocketAddr,
+    lives: Arc<AtomicBool>,
+    streams: Arc<Mutex<Vec<TcpStream>>>,
+}
+
+impl Mortal {
+    fn start(address: SocketAddr) -> Self {
+        let listener = TcpListener::bind(address).unwrap();
+        let mortal = Self {
+            address: listener.local_addr().unwrap(),
+            lives: Arc::new(AtomicBool::new(true)),
+            streams: Arc::default(),
+        };
+        let (lives, streams) = (Arc::clone(&mortal.lives), Arc::clone(&mortal.streams));
+        thread::spawn(move || {
+            for mut stream in listener.incoming().map_while(Result::ok) {
+                if !lives.load(Ordering::Relaxed) {
+                    break;
+                }
+                streams.lock().unwrap().push(stream.try_clone().unwrap());
+                thread::spawn(move || {
+                    let mut buffer = [0; 4096];
+                    // Load sends one request at a time, and all of it at once.
+                    while stream.read(&mut buffer).is_ok_and(|count| count > 0) {
+                        let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nalice";
+                        if stream.write_all(answer).is_err() {
+                            break;
+                        }
+                    }
+                });
+            }
+        });
+        mortal
+    }
+
+    fn kill(self) {
+        self.lives.store(false, Ordering::Relaxed);
+        drop(TcpStream::connect(self.address));
+        for stream in self.streams.lock().unwrap().iter() {
+            let _ = stream.shutdown(Shutdown::Both);
+        }
+        eventually("nobody listens any more", || {
+            TcpStream::connect(self.address).is_err()
+        });
+    }
+}
+
+fn one_of_two_dies_and_comes_back_under_load(make: Make) {
+    let any = SocketAddr::from(([127, 0, 0, 1], 0));
+    let (one, two) = (Mortal::start(any), Mortal::start(any));
+    let front = Work::to_servers(&[one.address, two.address]).start(make);
+    let load = Load::start(front.address, "");
+    load.has_done(100);
+    let address = one.address;
+    one.kill();
+    load.has_done(load.done() + 100);
+    let one = Mortal::start(address);
+    load.has_done(load.done() + 100);
+    let ended = load.end();
+    // What had arrived over a new connection just then may have been done, and is not repeated.
+    assert!(ended.failures.len() <= 2, "{:?}", ended.failures);
+    assert!(ended.repeated <= 6, "{}", ended.repeated);
+    drop((one, two));
 }
 
 fn a_connection_is_used_again(make: Make) {

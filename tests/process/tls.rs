@@ -1,7 +1,5 @@
 //! TLS: versions, certificates by name, resumption, certificates that change.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
 
@@ -122,47 +120,6 @@ fn sessions_are_resumed_on_every_worker_and_past_a_change_of_certificates() {
         });
         assert!(connect());
     }
-}
-
-#[test]
-fn certificates_change_under_load_and_no_request_is_lost() {
-    let upstream = Upstream::application();
-    let (home, gateway) = started(&upstream);
-    let (stop, served) = (
-        Arc::new(AtomicBool::new(false)),
-        Arc::new(AtomicUsize::new(0)),
-    );
-    let clients: Vec<_> = (0..4)
-        .map(|number| {
-            let (stop, served, address) = (Arc::clone(&stop), Arc::clone(&served), gateway.address);
-            thread::spawn(move || {
-                let config = http1();
-                let mut kept = TlsConn::open(address, "g.test", &config).unwrap();
-                while !stop.load(Ordering::Relaxed) {
-                    // Half of them come anew, half of them stay.
-                    if number % 2 == 0 {
-                        kept = TlsConn::open(address, "g.test", &config).unwrap();
-                    }
-                    assert_eq!(kept.get("g.test", "/public/").unwrap(), 200);
-                    served.fetch_add(1, Ordering::Relaxed);
-                }
-            })
-        })
-        .collect();
-    let shown = || {
-        TlsConn::open(gateway.address, "g.test", &http1())
-            .unwrap()
-            .certificate()
-    };
-    for round in 0..3 {
-        let new = write_certificate(&home.path(""), "g", &["g.test"]);
-        eventually("the new certificate is shown", || shown() == new);
-        assert!(served.load(Ordering::Relaxed) > round);
-    }
-    stop.store(true, Ordering::Relaxed);
-    clients
-        .into_iter()
-        .for_each(|client| client.join().unwrap());
 }
 
 #[test]
