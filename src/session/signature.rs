@@ -23,7 +23,7 @@ pub(super) enum KeyPair {
     Es256(EcdsaKeyPair, ParsedPublicKey),
     EdDsa(Ed25519KeyPair, ParsedPublicKey),
     Rs256(RsaKeyPair, ParsedPublicKey),
-    Hs256(hmac::Key),
+    Hs256(Box<hmac::Key>),
 }
 
 impl KeyPair {
@@ -63,7 +63,9 @@ impl KeyPair {
                 let public = ParsedPublicKey::new(&RSA_PKCS1_2048_8192_SHA256, pair.public_key())?;
                 Self::Rs256(pair, public)
             }
-            SigningAlgorithm::Hs256 => Self::Hs256(hmac::Key::new(hmac::HMAC_SHA256, private)),
+            SigningAlgorithm::Hs256 => {
+                Self::Hs256(Box::new(hmac::Key::new(hmac::HMAC_SHA256, private)))
+            }
         })
     }
 
