@@ -22,7 +22,7 @@ use super::{Proxy, headers, http2, origin};
 use crate::clock::Timestamp;
 use crate::cookie::{Candidates, PresentedCookies};
 use crate::refresher::NotRefreshed;
-use crate::revocation::Verdict;
+use crate::revocation::{Clearance, Verdict};
 use crate::session::{RefreshToken, SessionHandle, VerifiedAccessToken};
 use crate::store::{Shown, TokenUse};
 
@@ -50,6 +50,8 @@ pub struct Caller {
     pub token: VerifiedAccessToken,
     /// The user id as the identity header writes it.
     pub header: HeaderValue,
+    /// What the revocation set knew of it last.
+    pub(super) cleared: Clearance,
     /// The token was shown by a client on this replica, and the store is told.
     pub(super) shown: AtomicBool,
     /// What the application was told last, signed.
@@ -324,7 +326,7 @@ impl Proxy {
         if token.is_expired(now) || token.is_premature(now) {
             return Ok(Weight::Nothing);
         }
-        Ok(match self.verdict(token, now).await? {
+        Ok(match self.verdict(caller, now).await? {
             Verdict::Revoked => Weight::Over,
             // As if it had expired: a refresh gives a token that holds.
             Verdict::KeyDropped | Verdict::Outdated => Weight::Nothing,
@@ -333,14 +335,11 @@ impl Proxy {
         })
     }
 
-    async fn verdict(
-        &self,
-        token: &VerifiedAccessToken,
-        now: Timestamp,
-    ) -> Result<Verdict, Rejection> {
+    async fn verdict(&self, caller: &Caller, now: Timestamp) -> Result<Verdict, Rejection> {
+        let token = &caller.token;
         match self
             .revocations
-            .verdict(&token.handle, token.claims_version)
+            .verdict_again(&token.handle, token.claims_version, &caller.cleared)
         {
             Verdict::AskStore => {
                 let (revocations, handle, key) =
@@ -359,6 +358,13 @@ impl Proxy {
             }
             verdict => Ok(verdict),
         }
+    }
+
+    /// Whether memory knows now that the session has ended.
+    pub(super) fn has_ended(&self, caller: &Caller) -> bool {
+        let token = &caller.token;
+        self.revocations
+            .is_revoked_since(&token.handle, token.claims_version, &caller.cleared)
     }
 
     /// Of each session the newest token counts; of several sessions, the one that is live.

@@ -404,12 +404,10 @@ impl Proxy {
     /// A session that ended while the application thought about the request gets no answer any more.
     fn still_live(&self, answered: &Answered) -> Result<(), Rejection> {
         match answered.identity.user() {
-            Some(caller) if self.revocations.is_revoked(&caller.token.handle) => {
-                Err(Rejection::Unauthenticated {
-                    why: Unproven::Over,
-                    login: None,
-                })
-            }
+            Some(caller) if self.has_ended(caller) => Err(Rejection::Unauthenticated {
+                why: Unproven::Over,
+                login: None,
+            }),
             _ => Ok(()),
         }
     }

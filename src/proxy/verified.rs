@@ -13,6 +13,7 @@ use arc_swap::ArcSwapOption;
 use super::Proxy;
 use super::authenticate::Caller;
 use crate::issuer::Issuer;
+use crate::revocation::Clearance;
 
 /// The callers of tokens that were verified, by the whole text of the token; cheap to clone.
 ///
@@ -59,6 +60,7 @@ impl VerifiedTokens {
             header: verified.user.to_header_value(),
             assertion: ArcSwapOption::empty(),
             token: verified,
+            cleared: Clearance::default(),
             shown: AtomicBool::new(false),
         });
         // What had to make room is dropped when the lock is gone.

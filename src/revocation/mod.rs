@@ -29,7 +29,7 @@ use tokio::sync::{Notify, Semaphore};
 
 pub use feed::RoundError;
 pub use live::{LiveStream, LiveStreams};
-pub use set::{Membership, RevocationSet};
+pub use set::{Clearance, Membership, RevocationSet};
 
 use crate::clock::{BootTime, Clock, Timestamp};
 use crate::identity::UserId;
@@ -187,6 +187,25 @@ impl Revocations {
         }
     }
 
+    /// The same for a token that may have been cleared before.
+    pub fn verdict_again(
+        &self,
+        handle: &SessionHandle,
+        claims_version: u32,
+        cleared: &Clearance,
+    ) -> Verdict {
+        let shared = &*self.shared;
+        match shared.settings.check {
+            Check::Off => Verdict::Live,
+            Check::Database => self.recall(handle, claims_version),
+            Check::Feed => {
+                let trusted = !self.has_lapsed();
+                let found = shared.set.look_up_again(handle, claims_version, cleared);
+                protocol::verdict(trusted, found)
+            }
+        }
+    }
+
     /// What memory knows, whether access tokens are checked against it or not: of tokens that are still to be handed out.
     pub fn recall(&self, handle: &SessionHandle, claims_version: u32) -> Verdict {
         let shared = &*self.shared;
@@ -197,6 +216,19 @@ impl Revocations {
     /// Whether memory knows that the session has ended.
     pub fn is_revoked(&self, handle: &SessionHandle) -> bool {
         self.shared.settings.check != Check::Off && self.shared.set.contains(handle)
+    }
+
+    /// The same for the session of a token that may have been cleared before. A token whose claims have been changed is none of
+    /// a session that has ended.
+    pub fn is_revoked_since(
+        &self,
+        handle: &SessionHandle,
+        claims_version: u32,
+        cleared: &Clearance,
+    ) -> bool {
+        let set = &self.shared.set;
+        self.shared.settings.check != Check::Off
+            && set.look_up_again(handle, claims_version, cleared) == Membership::Revoked
     }
 
     /// Decides by a read of the store, which covers what the token that was shown says of itself, if it is one. `Err` if it
