@@ -15,8 +15,8 @@ use cookie::{Cookie, SameSite};
 use http::HeaderValue;
 use http::header::{COOKIE, HeaderMap};
 
-pub use scan::{Candidates, PresentedCookies, has_own, sets_own, without_own};
-use scan::{is_own, pairs};
+use scan::own_pairs;
+pub use scan::{Candidates, OwnCookies, PresentedCookies, sets_own, without_own};
 
 use crate::clock::Timestamp;
 use crate::secret::TokenText;
@@ -115,17 +115,19 @@ impl SessionCookies {
         cookies
     }
 
-    /// What a request presents.
-    pub fn read<'a>(&self, headers: &'a HeaderMap) -> PresentedCookies<'a> {
+    /// What a request presents, by where its cookies of the gateway were found.
+    pub fn read<'a>(&self, headers: &'a HeaderMap, own: &OwnCookies) -> PresentedCookies<'a> {
         let mut presented = PresentedCookies::default();
+        if !own.any() {
+            return presented;
+        }
         for header in headers.get_all(COOKIE) {
-            for (name, value) in pairs(header.as_bytes()) {
+            for (name, value) in own_pairs(header.as_bytes(), own) {
                 if name == self.access_name.as_bytes() {
                     presented.access.add(value);
                 } else if name == self.refresh_name.as_bytes() {
                     presented.refresh.add(value);
                 }
-                presented.any_own |= is_own(name, value);
             }
         }
         presented

@@ -3,9 +3,11 @@
 //! A value counts only under its exact name; a cookie without a name never does (browsers send `=__Host-x=y` as they got it).
 
 use std::borrow::Cow;
+use std::ops::Range;
 
 use bytes::Bytes;
 use http::HeaderValue;
+use http::header::{COOKIE, HeaderMap};
 use memchr::memchr;
 use percent_encoding::percent_decode;
 
@@ -16,18 +18,12 @@ use super::{ACCESS, ID_REFRESH, REFRESH};
 pub struct PresentedCookies<'a> {
     pub access: Candidates<'a>,
     pub refresh: Candidates<'a>,
-    pub(super) any_own: bool,
 }
 
 impl PresentedCookies<'_> {
     /// More than one value of a cookie: a scope was duplicated, or somebody tossed one in.
     pub fn has_spare(&self) -> bool {
         self.access.is_duplicated() || self.refresh.is_duplicated()
-    }
-
-    /// Whether the request carries a cookie that the upstream must not see.
-    pub fn any_own(&self) -> bool {
-        self.any_own
     }
 }
 
@@ -82,28 +78,145 @@ impl std::fmt::Debug for Candidates<'_> {
     }
 }
 
+/// Where the gateway's cookies are in the `Cookie` headers of a request: looked for once, and read and stripped by that.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OwnCookies {
+    #[default]
+    None,
+    /// So many, in the only line.
+    InOneLine {
+        places: [Place; MAX_PLACES],
+        count: u8,
+    },
+    /// In one of several lines, or more of them than there is room for: to be looked for again.
+    Scattered,
+}
+
+/// A cookie in a line, with the semicolon that ends it, if one does: where it begins, and where the next one does.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Place {
+    from: u32,
+    to: u32,
+}
+
+/// More are nobody's honest cookies: the access and the refresh cookie, the one of the reference library, and a spare.
+const MAX_PLACES: usize = 4;
+
+impl OwnCookies {
+    /// In all `Cookie` headers of a request.
+    pub fn find<'h>(lines: impl IntoIterator<Item = &'h HeaderValue>) -> Self {
+        let mut lines = lines.into_iter();
+        let Some(line) = lines.next() else {
+            return Self::None;
+        };
+        let (mut places, mut count) = ([Place::default(); MAX_PLACES], 0);
+        for pair in raw_pairs(line.as_bytes()).filter(RawPair::is_own) {
+            let Some(place) = places.get_mut(usize::from(count)) else {
+                return Self::Scattered;
+            };
+            let (Ok(from), Ok(to)) = (u32::try_from(pair.from), u32::try_from(pair.to)) else {
+                return Self::Scattered;
+            };
+            *place = Place { from, to };
+            count += 1;
+        }
+        match (count, lines.next()) {
+            (0, None) => Self::None,
+            (count, None) => Self::InOneLine { places, count },
+            (0, Some(other)) if !has_own(other) && !lines.any(has_own) => Self::None,
+            (_, Some(_)) => Self::Scattered,
+        }
+    }
+
+    pub fn any(&self) -> bool {
+        *self != Self::None
+    }
+
+    /// Takes them out of the headers that they were found in.
+    pub fn strip(&self, headers: &mut HeaderMap) {
+        match self {
+            Self::None => {}
+            Self::InOneLine { places, count } => {
+                let Some(line) = headers.get_mut(COOKIE) else {
+                    return;
+                };
+                let own = places[..usize::from(*count)].iter().map(Place::range);
+                let taken: usize = own.clone().map(|place| place.len()).sum();
+                match cut(line.as_bytes(), line.len().saturating_sub(taken), own) {
+                    Some(rest) => *line = rest,
+                    None => drop(headers.remove(COOKIE)),
+                }
+            }
+            Self::Scattered => {
+                let lines = headers.get_all(COOKIE).iter();
+                let kept: Vec<HeaderValue> = lines.filter_map(without_own).collect();
+                headers.remove(COOKIE);
+                for rest in kept {
+                    headers.append(COOKIE, rest);
+                }
+            }
+        }
+    }
+}
+
+impl Place {
+    fn range(&self) -> Range<usize> {
+        self.from as usize..self.to as usize
+    }
+}
+
 /// A `Cookie` header without the gateway's cookies; `None` if nothing else is in it.
 pub fn without_own(header: &HeaderValue) -> Option<HeaderValue> {
-    let mut rest = Vec::with_capacity(header.len());
-    for (name, value, whole) in raw_pairs(header.as_bytes()) {
-        if is_own(name, value) || whole.is_empty() {
+    let line = header.as_bytes();
+    let own = raw_pairs(line).filter(RawPair::is_own);
+    cut(line, line.len(), own.map(|pair| pair.from..pair.to))
+}
+
+/// What is left of a line of cookies without some of them, in order: about as much as there is `room`. The others stay as they
+/// were written, each still between semicolons.
+fn cut(
+    line: &[u8],
+    room: usize,
+    without: impl Iterator<Item = Range<usize>>,
+) -> Option<HeaderValue> {
+    let (mut rest, mut from) = (Vec::with_capacity(room), 0);
+    let end = line.len()..line.len();
+    for gap in without.chain([end]) {
+        let piece = trim_separators(line.get(from..gap.start)?);
+        from = gap.end;
+        if piece.is_empty() {
             continue;
         }
         if !rest.is_empty() {
             rest.extend_from_slice(b"; ");
         }
-        rest.extend_from_slice(whole);
+        rest.extend_from_slice(piece);
     }
     if rest.is_empty() {
-        None
-    } else {
-        HeaderValue::from_maybe_shared(Bytes::from(rest)).ok()
+        return None;
     }
+    // As long as its text: without a second allocation, which says how long it is.
+    HeaderValue::from_maybe_shared(Bytes::from(rest.into_boxed_slice())).ok()
+}
+
+fn trim_separators(mut piece: &[u8]) -> &[u8] {
+    let is_separator = |byte: &u8| *byte == b';' || byte.is_ascii_whitespace();
+    while let [first, rest @ ..] = piece
+        && is_separator(first)
+    {
+        piece = rest;
+    }
+    while let [rest @ .., last] = piece
+        && is_separator(last)
+    {
+        piece = rest;
+    }
+    piece
 }
 
 /// Whether one of the gateway's cookies is in a `Cookie` header.
-pub fn has_own(header: &HeaderValue) -> bool {
-    pairs(header.as_bytes()).any(|(name, value)| is_own(name, value))
+fn has_own(header: &HeaderValue) -> bool {
+    raw_pairs(header.as_bytes()).any(|pair| pair.is_own())
 }
 
 /// Whether a `Set-Cookie` of the upstream names a cookie of the gateway.
@@ -115,23 +228,64 @@ pub fn sets_own(header: &HeaderValue) -> bool {
 
 const MAX_CANDIDATES: usize = 4;
 
-/// Name, value and the pair as written, of each cookie in a header.
-fn raw_pairs(header: &[u8]) -> impl Iterator<Item = (&[u8], &[u8], &[u8])> {
-    let mut rest = Some(header);
+/// A cookie in a header, as it is written, and where: `to` is where the next one begins.
+#[derive(Clone, Copy)]
+struct RawPair<'h> {
+    name: &'h [u8],
+    value: &'h [u8],
+    from: usize,
+    to: usize,
+}
+
+impl RawPair<'_> {
+    fn is_own(&self) -> bool {
+        is_own(self.name, self.value)
+    }
+}
+
+fn raw_pairs(header: &[u8]) -> impl Iterator<Item = RawPair<'_>> {
+    let mut next = Some(0);
     std::iter::from_fn(move || {
-        let from = rest?;
-        let end = memchr(b';', from);
-        rest = end.map(|end| &from[end + 1..]);
-        let pair = from[..end.unwrap_or(from.len())].trim_ascii();
-        Some(match memchr(b'=', pair) {
-            Some(at) => (pair[..at].trim_ascii(), pair[at + 1..].trim_ascii(), pair),
-            None => (&b""[..], pair, pair),
+        let from = next?;
+        let rest = &header[from..];
+        let end = memchr(b';', rest);
+        next = end.map(|end| from + end + 1);
+        let pair = rest[..end.unwrap_or(rest.len())].trim_ascii();
+        let (name, value) = match memchr(b'=', pair) {
+            Some(at) => (pair[..at].trim_ascii(), pair[at + 1..].trim_ascii()),
+            None => (&b""[..], pair),
+        };
+        Some(RawPair {
+            name,
+            value,
+            from,
+            to: next.unwrap_or(header.len()),
         })
     })
 }
 
 pub(super) fn pairs(header: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
-    raw_pairs(header).map(|(name, value, _)| (name, value))
+    raw_pairs(header).map(|pair| (pair.name, pair.value))
+}
+
+/// The pairs of a line that the gateway's cookies were found in: those alone, if it is the only one.
+pub(super) fn own_pairs<'h>(
+    line: &'h [u8],
+    own: &OwnCookies,
+) -> impl Iterator<Item = (&'h [u8], &'h [u8])> {
+    let everywhere = [Place {
+        from: 0,
+        to: u32::MAX,
+    }; MAX_PLACES];
+    let (places, count) = match own {
+        OwnCookies::None => (everywhere, 0),
+        OwnCookies::InOneLine { places, count } => (*places, usize::from(*count)),
+        OwnCookies::Scattered => (everywhere, 1),
+    };
+    places.into_iter().take(count).flat_map(move |place| {
+        let Range { start, end } = place.range();
+        pairs(line.get(start..end.min(line.len())).unwrap_or_default())
+    })
 }
 
 /// Any spelling that this gateway sets under some configuration, or that a careless parser takes for one.

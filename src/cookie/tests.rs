@@ -3,7 +3,9 @@ use http::HeaderValue;
 use http::header::{COOKIE, HeaderMap};
 use proptest::prelude::{prop_assert, proptest};
 
-use super::{CookieSettings, Prefix, SessionCookies, sets_own, without_own};
+use super::{
+    CookieSettings, OwnCookies, Prefix, PresentedCookies, SessionCookies, sets_own, without_own,
+};
 use crate::clock::Timestamp;
 use crate::secret::TokenText;
 
@@ -27,9 +29,26 @@ fn headers(cookies: &[&'static str]) -> HeaderMap {
         .collect()
 }
 
+fn own(headers: &HeaderMap) -> OwnCookies {
+    OwnCookies::find(headers.get_all(COOKIE))
+}
+
+fn read<'a>(cookies: &SessionCookies, headers: &'a HeaderMap) -> PresentedCookies<'a> {
+    cookies.read(headers, &own(headers))
+}
+
+/// The lines that the upstream gets.
+fn stripped(headers: &HeaderMap) -> Vec<String> {
+    let mut left = headers.clone();
+    own(headers).strip(&mut left);
+    let lines = left.get_all(COOKIE).iter();
+    lines
+        .map(|line| String::from_utf8_lossy(line.as_bytes()).into_owned())
+        .collect()
+}
+
 fn access(cookies: &SessionCookies, headers: &HeaderMap) -> Vec<String> {
-    cookies
-        .read(headers)
+    read(cookies, headers)
         .access
         .iter()
         .map(str::to_owned)
@@ -63,7 +82,7 @@ fn values_are_found_under_their_exact_name() {
     let many = headers(&[
         "sAccessToken=1; sAccessToken=2; sAccessToken=3; sAccessToken=4; sAccessToken=5",
     ]);
-    assert!(cookies.read(&many).access.too_many());
+    assert!(read(&cookies, &many).access.too_many());
 }
 
 #[test]
@@ -91,7 +110,7 @@ fn the_upstream_sees_no_cookie_of_the_gateway() {
         ("sAccessToken=a; other=1", Some("other=1")),
         (
             "other=1; sRefreshToken=b; x=\"q\";y",
-            Some("other=1; x=\"q\"; y"),
+            Some("other=1; x=\"q\";y"),
         ),
         ("sAccessToken=a; sRefreshToken=b; sIdRefreshToken=c", None),
         (
@@ -124,6 +143,62 @@ fn the_upstream_sees_no_cookie_of_the_gateway() {
     assert!(!sets_own(&HeaderValue::from_static(
         "theme=sAccessToken; Path=/"
     )));
+}
+
+#[test]
+fn where_they_were_found_is_where_they_are_taken_out() {
+    let five =
+        "a=1; sAccessToken=1; sAccessToken=2; sRefreshToken=3; sAccessToken=4; sAccessToken=5; z";
+    for (lines, rest) in [
+        (&[][..], &[][..]),
+        (&["a=1;b=2 ;; c"], &["a=1;b=2 ;; c"]),
+        (&["sAccessToken=x"], &[]),
+        (&["sAccessToken=x;"], &[]),
+        (&[" ; sAccessToken=x ; ;"], &[]),
+        (&["sAccessToken=x; a=1"], &["a=1"]),
+        (&["a=1; sAccessToken=x"], &["a=1"]),
+        (&["a=1;sAccessToken=x;b=2"], &["a=1; b=2"]),
+        (
+            &["a=1; sAccessToken=x; sRefreshToken=y; b=2;c"],
+            &["a=1; b=2;c"],
+        ),
+        (
+            &["sRefreshToken=y; a=1; sAccessToken=x; b=2"],
+            &["a=1; b=2"],
+        ),
+        (&[five], &["a=1; z"]),
+        (&["a=1", "b=2"], &["a=1", "b=2"]),
+        (&["a=1", "sAccessToken=x; b=2"], &["a=1", "b=2"]),
+        (&["sAccessToken=x", "b=2"], &["b=2"]),
+        (&["sAccessToken=x", "sRefreshToken=y"], &[]),
+        (
+            &["a=1", "b=2", "c=3; =sAccessToken=x"],
+            &["a=1", "b=2", "c=3"],
+        ),
+    ] {
+        let headers = headers(lines);
+        assert_eq!(stripped(&headers), rest, "{lines:?}");
+        assert_eq!(
+            own(&headers).any(),
+            stripped(&headers) != lines,
+            "{lines:?}"
+        );
+    }
+}
+
+/// Should the line have become another one since, rather none of it is sent than a wrong part.
+#[test]
+fn a_line_that_is_shorter_than_it_was_is_not_sent() {
+    let found = own(&headers(&["a=1; b=2; sAccessToken=x"]));
+    let mut shorter = headers(&["a=1"]);
+    found.strip(&mut shorter);
+    assert!(!shorter.contains_key(COOKIE));
+    assert!(
+        SessionCookies::new(settings())
+            .read(&headers(&["a"]), &found)
+            .access
+            .is_empty()
+    );
 }
 
 #[test]
@@ -309,7 +384,7 @@ proptest! {
         let cookies = SessionCookies::new(settings());
         let value = HeaderValue::try_from(header.as_str()).unwrap();
         let map: HeaderMap = [(COOKIE, value.clone())].into_iter().collect();
-        let presented = cookies.read(&map);
+        let presented = read(&cookies, &map);
         for theirs in cookie::Cookie::split_parse(header.as_str()).flatten() {
             if theirs.name() == "sAccessToken" && !theirs.value().is_empty() && !theirs.value().contains('%') && !presented.access.too_many() {
                 prop_assert!(presented.access.iter().any(|ours| ours == theirs.value()));
@@ -317,8 +392,8 @@ proptest! {
         }
         if let Some(rest) = without_own(&value) {
             let map: HeaderMap = [(COOKIE, rest)].into_iter().collect();
-            let again = cookies.read(&map);
-            prop_assert!(again.access.is_empty() && again.refresh.is_empty() && !again.any_own());
+            let again = read(&cookies, &map);
+            prop_assert!(again.access.is_empty() && again.refresh.is_empty() && !own(&map).any());
         }
     }
 
@@ -326,7 +401,7 @@ proptest! {
     fn any_bytes_are_read_without_panic(bytes in proptest::collection::vec(0x20_u8..=0xff, 0..200)) {
         if let Ok(value) = HeaderValue::from_bytes(&bytes) {
             let map: HeaderMap = [(COOKIE, value.clone())].into_iter().collect();
-            let _ = SessionCookies::new(settings()).read(&map);
+            let _ = read(&SessionCookies::new(settings()), &map);
             let _ = without_own(&value);
         }
     }

@@ -164,7 +164,7 @@ impl Proxy {
     /// The session that a logout or a login finds in the browser: the signature must hold, its time may have passed, since
     /// naming a session can only end it.
     pub(super) fn presented_sessions(&self, received: &Received) -> Vec<SessionHandle> {
-        let presented = self.teller.cookies.read(received.headers());
+        let presented = self.presented(received);
         let by_access = presented
             .access
             .iter()
@@ -199,7 +199,7 @@ impl Proxy {
             let is_named = self.is_signed_by_us(caller) && has_ended(caller);
             return is_named.then(|| Arc::clone(caller));
         }
-        let presented = self.teller.cookies.read(received.headers());
+        let presented = self.presented(received);
         let mut callers = presented
             .access
             .iter()
@@ -220,8 +220,14 @@ impl Proxy {
         self.issuer.honours(&caller.token.key)
     }
 
+    /// What a request has in its cookies.
+    pub(super) fn presented<'r>(&self, received: &'r Received) -> PresentedCookies<'r> {
+        let cookies = &self.teller.cookies;
+        cookies.read(received.headers(), &received.own_cookies)
+    }
+
     fn presents_session(&self, received: &Received) -> bool {
-        let presented = self.teller.cookies.read(received.headers());
+        let presented = self.presented(received);
         !presented.access.is_empty() || !presented.refresh.is_empty()
     }
 
@@ -242,7 +248,7 @@ impl Proxy {
             // Who keeps the tokens refreshes them.
             Some(Bearer::Refresh(_) | Bearer::Unusable) => return Ok(Standing::Nobody),
         }
-        let presented = self.teller.cookies.read(received.headers());
+        let presented = self.presented(received);
         match self.by_access(&presented, now).await? {
             Standing::Nobody
                 if self.settings.refresh_in_line

@@ -4,7 +4,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use http::Response;
-use http::header::{COOKIE, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY};
+use http::header::{SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY};
 use hyper::upgrade::OnUpgrade;
 
 use super::authenticate::{Authenticated, Identity, News, is_websocket_handshake};
@@ -17,7 +17,6 @@ use super::rejection::Rejection;
 use super::reply::Transport;
 use super::request_body::{BodyBounds, ForwardedBody};
 use super::{Proxy, trust};
-use crate::cookie;
 use crate::upstream::{Outgoing, Replay, Terms, UpstreamBody};
 
 /// The upstream's answer to a request, before it is made fit for the client.
@@ -118,11 +117,6 @@ impl Proxy {
         }
         let websocket = (policy.websocket && is_websocket_handshake(&received))
             .then(|| ClientSide::of(&mut received));
-        let own_cookies = received
-            .headers()
-            .get_all(COOKIE)
-            .iter()
-            .any(cookie::has_own);
         let transport = Transport::of(&received);
         let assertion = match identity.user() {
             Some(caller) => self.assertion(caller).await?,
@@ -138,7 +132,7 @@ impl Proxy {
             certificate: received.connection.certificate.as_deref(),
             user: identity.user().map(|caller| &caller.header),
             assertion: assertion.as_ref(),
-            own_cookies,
+            own_cookies: received.own_cookies,
             own_bearer: received.bearer.is_some(),
             websocket: websocket.is_some(),
         };

@@ -134,7 +134,7 @@ impl Proxy {
             certificate: None,
             user: identity.user().map(|caller| &caller.header),
             assertion: assertion.as_ref(),
-            own_cookies: self.teller.cookies.read(received.headers()).any_own(),
+            own_cookies: received.own_cookies,
             own_bearer: received.bearer.is_some(),
             websocket: false,
         };

@@ -13,7 +13,7 @@ use http::header::{
 };
 use http_body::Frame;
 
-use crate::cookie;
+use crate::cookie::{self, OwnCookies};
 use crate::upstream::FitHeaders;
 
 /// The rule over all headers, both ways.
@@ -37,8 +37,8 @@ pub struct Told<'a> {
     pub user: Option<&'a HeaderValue>,
     /// The same, signed; goes into the assertion header, if the operator named one.
     pub assertion: Option<&'a HeaderValue>,
-    /// The cookies have one of the gateway's among them.
-    pub own_cookies: bool,
+    /// Where the gateway's cookies are.
+    pub own_cookies: OwnCookies,
     /// `Authorization` has a token of the gateway's.
     pub own_bearer: bool,
     /// The request is a WebSocket handshake that may pass.
@@ -92,9 +92,7 @@ impl HeaderRules {
             is_hop_by_hop(name.as_str())
                 || self.is_gateways_word(name.as_str()) && !(sets_user && *name == self.user_header)
         });
-        if told.own_cookies {
-            strip_own_cookies(&mut headers);
-        }
+        told.own_cookies.strip(&mut headers);
         if told.own_bearer {
             headers.remove(AUTHORIZATION);
         }
@@ -365,26 +363,6 @@ fn starts_folded(name: &str, word: &str) -> bool {
             .bytes()
             .zip(word.bytes())
             .all(|(a, b)| fold(a) == fold(b))
-}
-
-fn strip_own_cookies(headers: &mut HeaderMap) {
-    let has_one_line = headers.get_all(COOKIE).iter().nth(1).is_none();
-    if has_one_line && let Some(line) = headers.get_mut(COOKIE) {
-        match cookie::without_own(line) {
-            Some(rest) => *line = rest,
-            None => drop(headers.remove(COOKIE)),
-        }
-        return;
-    }
-    let kept: Vec<HeaderValue> = headers
-        .get_all(COOKIE)
-        .iter()
-        .filter_map(cookie::without_own)
-        .collect();
-    headers.remove(COOKIE);
-    for rest in kept {
-        headers.append(COOKIE, rest);
-    }
 }
 
 /// By hand where it is simple: what formats anything costs more than the rest of these rules.

@@ -40,10 +40,10 @@ impl Proxy {
         let device = received.device();
         let mut previous = self.presented_sessions(&received);
         let transport = self.asked_transport(&received);
-        let presented = self.teller.cookies.read(received.headers());
+        let presented = self.presented(&received);
         let tidy = match transport {
             Transport::Cookies => presented.has_spare(),
-            Transport::Headers => presented.any_own(),
+            Transport::Headers => received.own_cookies.any(),
         };
         let authenticated = self.authenticate(received, &policy.admission).await?;
         let mut answered = self.forward(authenticated, policy).await?;

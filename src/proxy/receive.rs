@@ -14,6 +14,7 @@ use super::rejection::{Malformed, Rejection};
 use super::trust::{TrustedProxies, Via};
 use super::{forward_auth, http2, trust};
 use crate::certificates::ClientHosts;
+use crate::cookie::OwnCookies;
 use crate::route::{CanonicalPath, EncodedSlash};
 use crate::session::Device;
 
@@ -33,6 +34,8 @@ pub struct Received {
     pub via: Option<Box<Via>>,
     /// On which it came.
     pub connection: Rc<ConnectionInfo>,
+    /// Where the gateway's cookies are in its headers.
+    pub own_cookies: OwnCookies,
     /// What it has of ours in `Authorization`.
     pub bearer: Option<Bearer>,
 }
@@ -103,7 +106,7 @@ pub fn receive(
         http2::settle(&mut request, terms.header_count)?;
     }
     check_method(request.method())?;
-    check_cookies(request.headers())?;
+    let own_cookies = check_cookies(request.headers())?;
     let host = host(&request)?;
     let lacks_certificate = |hosts| connection.lacks_certificate(&host, hosts);
     if !connection.is_for(&host) || terms.certificates_for.is_some_and(lacks_certificate) {
@@ -122,6 +125,7 @@ pub fn receive(
         path,
         host,
         connection,
+        own_cookies,
         bearer: None,
     })
 }
@@ -143,20 +147,19 @@ fn check_method(method: &Method) -> Result<(), Rejection> {
 
 /// Parsers have limits of their own and drop what is beyond them, each something else: who sends more cookies than any browser
 /// does could have the gateway read one session and the application another. Only what is long enough is counted, so that
-/// ordinary requests pay for a sum.
-fn check_cookies(headers: &HeaderMap) -> Result<(), Rejection> {
-    let lines = || headers.get_all(COOKIE).iter();
-    let length: usize = lines().map(|line| line.len() + SEPARATOR).sum();
-    if length <= MAX_COOKIES * SHORTEST_COOKIE {
-        return Ok(());
+/// ordinary requests pay for a sum. Tells where the gateway's are.
+fn check_cookies(headers: &HeaderMap) -> Result<OwnCookies, Rejection> {
+    let lines = headers.get_all(COOKIE);
+    let length: usize = lines.iter().map(|line| line.len() + SEPARATOR).sum();
+    if length > MAX_COOKIES * SHORTEST_COOKIE {
+        let each = lines
+            .iter()
+            .flat_map(|line| line.as_bytes().split(|byte| *byte == b';'));
+        if each.count() > MAX_COOKIES {
+            return Err(Rejection::TooManyCookies);
+        }
     }
-    let cookies: usize = lines()
-        .map(|line| line.as_bytes().split(|byte| *byte == b';').count())
-        .sum();
-    if cookies > MAX_COOKIES {
-        return Err(Rejection::TooManyCookies);
-    }
-    Ok(())
+    Ok(OwnCookies::find(lines))
 }
 
 /// RFC 9112 section 3.2: exactly one `Host`, and the target's own authority, if it names one, is the same.

@@ -25,10 +25,10 @@ impl Proxy {
         received: &Received,
         anti_csrf: AntiCsrf,
     ) -> Result<Reply, Rejection> {
-        let presented = self.teller.cookies.read(received.headers());
+        let presented = self.presented(received);
         let transport = Transport::of(received);
         let (token, tidy) = match transport {
-            Transport::Headers => (from_header(received)?, presented.any_own()),
+            Transport::Headers => (from_header(received)?, received.own_cookies.any()),
             Transport::Cookies => {
                 if self.is_from_elsewhere(received, anti_csrf) {
                     return Err(Unproven::CrossSite.into());

@@ -1,9 +1,10 @@
 use std::net::{IpAddr, Ipv4Addr};
 
-use http::header::{CACHE_CONTROL, HeaderMap, HeaderName, HeaderValue};
+use http::header::{CACHE_CONTROL, COOKIE, HeaderMap, HeaderName, HeaderValue};
 use proptest::prelude::{prop_assert_eq, proptest};
 
 use super::{HeaderRules, Told, address, protect_from_caches};
+use crate::cookie::OwnCookies;
 
 fn rules() -> HeaderRules {
     HeaderRules::new(HeaderName::from_static("x-auth-user-id"))
@@ -32,6 +33,7 @@ fn upstream_by(
 ) -> Vec<(String, String)> {
     let assertion = user.map(|user| HeaderValue::try_from(format!("signed {user}")).unwrap());
     let user = user.map(|user| HeaderValue::try_from(user).unwrap());
+    let headers = headers(pairs);
     let told = Told {
         certificate: None,
         client: IpAddr::V4(Ipv4Addr::LOCALHOST),
@@ -40,12 +42,12 @@ fn upstream_by(
         asked_host: &HeaderValue::from_static("g.test"),
         user: user.as_ref(),
         assertion: assertion.as_ref(),
-        own_cookies: true,
+        own_cookies: OwnCookies::find(headers.get_all(COOKIE)),
         own_bearer: true,
         websocket: false,
     };
     let mut seen: Vec<(String, String)> = rules
-        .upstream(headers(pairs), &told)
+        .upstream(headers, &told)
         .as_ref()
         .iter()
         .map(|(name, value)| (name.to_string(), value.to_str().unwrap().to_owned()))
@@ -178,6 +180,9 @@ fn own_cookies_end_here() {
         upstream(&[("cookie", "sAccessToken=a")], None),
         with_told(&[])
     );
+    // `Connection` takes the line away before they are.
+    let lines = [("cookie", "sAccessToken=a; x=1"), ("connection", "cookie")];
+    assert_eq!(upstream(&lines, None), with_told(&[]));
 }
 
 #[test]
