@@ -61,7 +61,7 @@ pub struct Caller {
 /// A request whose caller is known, or known to be nobody.
 #[derive(Debug)]
 pub struct Authenticated {
-    pub received: Received,
+    pub received: Box<Received>,
     pub identity: Identity,
     /// What the client is to be told of its session, with whatever answer it gets.
     pub news: News,
@@ -92,7 +92,7 @@ impl Proxy {
     /// Applies the policy of the route: whoever gets past it is known, or may be nobody.
     pub(super) async fn authenticate(
         &self,
-        received: Received,
+        received: Box<Received>,
         admission: &Admission,
     ) -> Result<Authenticated, Rejection> {
         if admission.auth == Auth::None {

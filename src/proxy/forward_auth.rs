@@ -81,7 +81,7 @@ impl Proxy {
     /// Whether the request may pass, by the rules that it would have been forwarded by.
     pub(super) async fn judge(
         &self,
-        received: Received,
+        received: Box<Received>,
         policy: &Policy,
         asker: Asker,
     ) -> Result<Told, Rejection> {

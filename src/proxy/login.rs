@@ -32,7 +32,7 @@ impl Proxy {
     /// Forwards the login and says whether it opened a session.
     pub(super) async fn login(
         &self,
-        received: Received,
+        received: Box<Received>,
         policy: &ForwardPolicy,
     ) -> Result<(Answered, bool), Rejection> {
         // Before the application is asked: a revocation of the user that comes while it thinks overtakes the login.

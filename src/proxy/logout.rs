@@ -30,7 +30,7 @@ enum Ending {
 impl Proxy {
     pub(super) async fn logout(
         &self,
-        received: Received,
+        received: Box<Received>,
         policy: &LogoutPolicy,
     ) -> Result<Reply, Rejection> {
         if let Some(forged) = self.forged_ending(&received, policy.anti_csrf) {

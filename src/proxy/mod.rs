@@ -315,7 +315,7 @@ impl Proxy {
         )?;
         seen.client = Some(received.client);
         received.bearer = self.bearer(received.headers());
-        seen.path = Some(received.path.clone());
+        seen.path = RequestLine::enabled().then(|| received.path.clone());
         if received.connection.purpose == Purpose::Redirect {
             return Ok(Told::own(self.to_public_url(&received), Outcome::Own));
         }

@@ -19,7 +19,7 @@ impl Proxy {
     /// The list, the last used first.
     pub(super) async fn own_sessions(
         &self,
-        received: Received,
+        received: Box<Received>,
         admission: &Admission,
     ) -> Result<Reply, Rejection> {
         let visitor = self.visitor(received, admission).await?;
@@ -39,7 +39,7 @@ impl Proxy {
     /// The end of one; the answer leaves when no replica accepts it any more.
     pub(super) async fn end_own_session(
         &self,
-        received: Received,
+        received: Box<Received>,
         admission: &Admission,
     ) -> Result<Reply, Rejection> {
         let named = received.path.segments().last().map(str::parse);
@@ -80,7 +80,7 @@ impl Proxy {
 
     async fn visitor(
         &self,
-        received: Received,
+        received: Box<Received>,
         admission: &Admission,
     ) -> Result<Visitor, Rejection> {
         let Authenticated {
