@@ -336,9 +336,9 @@ fn one_that_will_close_is_not(make: Make) {
 fn what_a_server_says_beside_its_answer_is_dropped(make: Make) {
     const EVIL: &str = "HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nevil!";
     for (method, head) in [
-        ("HEAD", "HTTP/1.1 200 OK\r\ncontent-length: 51"),
-        ("GET", "HTTP/1.1 204 No Content\r\ncontent-length: 51"),
-        ("GET", "HTTP/1.1 304 Not Modified\r\ncontent-length: 51"),
+        ("HEAD", "HTTP/1.1 200 OK\r\ncontent-length: 43"),
+        ("GET", "HTTP/1.1 204 No Content\r\ncontent-length: 43"),
+        ("GET", "HTTP/1.1 304 Not Modified\r\ncontent-length: 43"),
         (
             "GET",
             "HTTP/1.1 204 No Content\r\ntransfer-encoding: chunked",

@@ -38,7 +38,7 @@ pub fn written(work: &Work, addresses: &[SocketAddr]) -> String {
 fn limits(work: &Work) -> String {
     let mut text = format!(
         "large_client_header_buffers 4 {};\nclient_max_body_size {};\nclient_header_timeout {};\nclient_body_timeout {};\n\
-         keepalive_timeout {};\nsend_timeout {};\n",
+         keepalive_timeout {};\nsend_timeout {};\nlingering_timeout 1s;\n",
         work.head_bytes,
         work.body_bytes.unwrap_or(0),
         ms(work.head_timeout),
