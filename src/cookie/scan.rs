@@ -250,11 +250,7 @@ fn raw_pairs(header: &[u8]) -> impl Iterator<Item = RawPair<'_>> {
         let rest = &header[from..];
         let end = memchr(b';', rest);
         next = end.map(|end| from + end + 1);
-        let pair = rest[..end.unwrap_or(rest.len())].trim_ascii();
-        let (name, value) = match memchr(b'=', pair) {
-            Some(at) => (pair[..at].trim_ascii(), pair[at + 1..].trim_ascii()),
-            None => (&b""[..], pair),
-        };
+        let (name, value) = split(&rest[..end.unwrap_or(rest.len())]);
         Some(RawPair {
             name,
             value,
@@ -262,6 +258,15 @@ fn raw_pairs(header: &[u8]) -> impl Iterator<Item = RawPair<'_>> {
             to: next.unwrap_or(header.len()),
         })
     })
+}
+
+/// A pair without a name is all value.
+fn split(pair: &[u8]) -> (&[u8], &[u8]) {
+    let pair = pair.trim_ascii();
+    match memchr(b'=', pair) {
+        Some(at) => (pair[..at].trim_ascii(), pair[at + 1..].trim_ascii()),
+        None => (&b""[..], pair),
+    }
 }
 
 pub(super) fn pairs(header: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
@@ -273,19 +278,16 @@ pub(super) fn own_pairs<'h>(
     line: &'h [u8],
     own: &OwnCookies,
 ) -> impl Iterator<Item = (&'h [u8], &'h [u8])> {
-    let everywhere = [Place {
-        from: 0,
-        to: u32::MAX,
-    }; MAX_PLACES];
-    let (places, count) = match own {
-        OwnCookies::None => (everywhere, 0),
-        OwnCookies::InOneLine { places, count } => (*places, usize::from(*count)),
-        OwnCookies::Scattered => (everywhere, 1),
+    let (places, count, anywhere) = match own {
+        OwnCookies::None => Default::default(),
+        OwnCookies::InOneLine { places, count } => (*places, usize::from(*count), None),
+        OwnCookies::Scattered => (Default::default(), 0, Some(pairs(line))),
     };
-    places.into_iter().take(count).flat_map(move |place| {
-        let Range { start, end } = place.range();
-        pairs(line.get(start..end.min(line.len())).unwrap_or_default())
-    })
+    let found = places.into_iter().take(count).map(|place| {
+        let pair = line.get(place.range()).unwrap_or_default();
+        split(pair.strip_suffix(b";").unwrap_or(pair))
+    });
+    found.chain(anywhere.into_iter().flatten())
 }
 
 /// Any spelling that this gateway sets under some configuration, or that a careless parser takes for one.
