@@ -341,6 +341,39 @@ fn idle_connections_that_the_upstream_closed_are_passed_over() {
     });
 }
 
+/// Nobody asks for it meanwhile: its socket is given back all the same.
+#[test]
+fn a_connection_that_dies_while_it_rests_is_let_go() {
+    for last_words in [
+        "",
+        "HTTP/1.1 408 Request Timeout\r\ncontent-length: 0\r\n\r\n",
+    ] {
+        worker(async {
+            let close = Rc::new(Notify::new());
+            let server = serve({
+                let close = Rc::clone(&close);
+                move |_, mut peer| {
+                    let close = Rc::clone(&close);
+                    async move {
+                        peer.request().await.unwrap();
+                        peer.send(OK).await;
+                        close.notified().await;
+                        peer.send(last_words).await;
+                    }
+                }
+            })
+            .await;
+            let upstream = server.upstream();
+            assert_eq!(fetch(&upstream, get("/")).await.unwrap(), "ok");
+            assert_eq!(upstream.idle_connections(), 1);
+            close.notify_one();
+            while upstream.idle_connections() > 0 {
+                tokio::task::yield_now().await;
+            }
+        });
+    }
+}
+
 #[test]
 fn a_living_connection_behind_a_dead_one_is_found() {
     worker(async {

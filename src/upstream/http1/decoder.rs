@@ -293,6 +293,7 @@ mod tests {
         for wire in [
             "5\nhello\r\n0\r\n\r\n",
             "5\r\nhello0\r\n\r\n",
+            "5\r\nhelloXX0\r\n\r\n",
             "5\r\nhello\n0\r\n\r\n",
             "+5\r\nhello\r\n0\r\n\r\n",
             "0x5\r\nhello\r\n0\r\n\r\n",
