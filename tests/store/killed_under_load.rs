@@ -95,8 +95,9 @@ impl Crowd {
             .map(|entry| (entry.handle.unwrap(), entry.sequence))
             .collect();
         assert_eq!(logged.len(), log.len(), "each session ended once");
+        let count = |of: fn(&Answered) -> usize| answered.iter().map(of).sum::<usize>();
+        assert!(count(|one| one.there.len()) > 0 && count(|one| one.ended.len()) > 0);
         for Answered { there, ended } in answered {
-            assert!(!there.is_empty() && !ended.is_empty());
             for handle in there {
                 let found = patiently(|| store.session(handle)).await;
                 assert!(found.is_some() && !logged.contains_key(&handle));
