@@ -29,6 +29,7 @@ macro_rules! cases {
     };
 }
 
+mod balancing;
 mod bodies;
 mod ending;
 mod floods;

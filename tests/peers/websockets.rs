@@ -1,10 +1,12 @@
 //! Tunnels: byte for byte after the upstream's 101, and not before.
 
 use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
 
 use crate::fronts::Make::{self, HaProxy, Nginx};
 use crate::fronts::{Front, Work, usually};
-use crate::support::{Conn, PATIENCE, Upstream, header};
+use crate::support::{Conn, PATIENCE, Upstream, header, timed};
 
 cases! {
     a_tunnel_is_byte_exact_and_closes_by_halves: portcullis, nginx, haproxy;
@@ -16,6 +18,7 @@ cases! {
     nobody_connects_to_elsewhere: portcullis, nginx, haproxy;
     megabytes_pass_both_ways_at_once: portcullis, nginx, haproxy;
     a_side_that_goes_takes_the_other_with_it: portcullis, nginx, haproxy;
+    one_at_rest_is_closed_and_one_in_use_is_not: portcullis, nginx, haproxy;
 }
 
 const HANDSHAKE: &str = "connection: keep-alive, Upgrade\r\nupgrade: WebSocket\r\nsec-websocket-version: 13\r\n\
@@ -233,4 +236,32 @@ fn a_side_that_goes_takes_the_other_with_it(make: Make) {
     drop(socket);
     told.recv_timeout(PATIENCE)
         .expect("the upstream is told that the client is gone");
+}
+
+fn one_at_rest_is_closed_and_one_in_use_is_not(make: Make) {
+    let upstream = echo();
+    let mut work = Work::to(&upstream);
+    work.tunnel_idle = Duration::from_millis(1200);
+    let front = work.start(make);
+    let mut socket = open(&front);
+    assert_eq!(socket.bodiless_answer().status, 101);
+    let frame = b"\x81\x85\x01\x02\x03\x04hello";
+    let ((), in_use) = timed(|| {
+        for _ in 0..8 {
+            thread::sleep(Duration::from_millis(200));
+            socket.send(frame);
+            assert_eq!(socket.exactly(frame.len()).unwrap(), frame);
+        }
+    });
+    assert!(
+        in_use > Duration::from_millis(1200),
+        "longer than it may rest"
+    );
+    let (last, at_rest) = timed(|| socket.rest());
+    assert!(at_rest < Duration::from_secs(6), "{at_rest:?}");
+    const WORDLESS: &str = "it closes the connection and says nothing";
+    let close = usually(&b"\x88\x13\x03\xe9idle for too long"[..])
+        .but(Nginx, b"", WORDLESS)
+        .but(HaProxy, b"", WORDLESS);
+    close.assert(make, &&*last, "at rest");
 }

@@ -37,13 +37,14 @@ fn defaults(work: &Work) -> String {
     format!(
         "global\n  maxconn 500\n  nbthread 1\n  tune.bufsize {}\n  tune.maxrewrite 1024\n\
          defaults\n  mode http\n  timeout connect {}\n  timeout server {}\n  timeout client {}\n  timeout http-request {}\n\
-         \x20 timeout http-keep-alive {}\n  timeout tunnel 60s\n  retries 2\n  option redispatch 1\n  option abortonclose\n",
+         \x20 timeout http-keep-alive {}\n  timeout tunnel {}\n  retries 2\n  option redispatch 1\n  option abortonclose\n",
         work.head_bytes + 1024,
         ms(work.connect_timeout),
         ms(work.response_timeout),
         ms(work.body_timeout.min(work.write_timeout)),
         ms(work.head_timeout),
         ms(work.keep_alive_timeout),
+        ms(work.tunnel_idle),
     )
 }
 
@@ -153,6 +154,9 @@ fn backend(work: &Work) -> String {
         write!(text, "  server s{position} {address}").unwrap();
         if work.servers_http2 {
             text.push_str(" proto h2");
+        }
+        if let Some(most) = work.connections_per_server {
+            write!(text, " maxconn {most}").unwrap();
         }
         if work.asks_health {
             text.push_str(" check");

@@ -66,7 +66,7 @@ fn limits(work: &Work) -> String {
 }
 
 fn upstream(work: &Work) -> String {
-    let mut text = String::from("upstream app {\n");
+    let mut text = String::from("upstream app {\nleast_conn;\n");
     for server in &work.servers {
         writeln!(text, "server {server};").unwrap();
     }
@@ -169,7 +169,7 @@ fn location(path: &str, uri: &str, host: &str, work: &Work) -> String {
          proxy_set_header X-Forwarded-For $remote_addr;\nproxy_set_header X-Forwarded-Proto $scheme;\n\
          proxy_connect_timeout {};\nproxy_read_timeout {};\n",
         ms(work.connect_timeout),
-        ms(work.response_timeout)
+        ms(work.response_timeout.min(work.tunnel_idle))
     );
     if let Some(limit) = work.connections_per_address {
         writeln!(text, "limit_conn clients {limit};").unwrap();

@@ -88,13 +88,14 @@ fn tls(work: &Work) -> String {
 
 fn limits(work: &Work) -> String {
     let mut text = format!(
-        "[server.limits]\nheader_bytes = {0}\nhead_timeout = \"{1}\"\nhandshake_timeout = \"{1}\"\nbody_timeout = \"{2}\"\nkeep_alive_timeout = \"{3}\"\n\
+        "[server.limits]\nheader_bytes = {0}\nhead_timeout = \"{1}\"\nhandshake_timeout = \"{1}\"\nwebsocket_idle = \"{5}\"\nbody_timeout = \"{2}\"\nkeep_alive_timeout = \"{3}\"\n\
          write_timeout = \"{4}\"\n",
         work.head_bytes,
         ms(work.head_timeout),
         ms(work.body_timeout),
         ms(work.keep_alive_timeout),
-        ms(work.write_timeout)
+        ms(work.write_timeout),
+        ms(work.tunnel_idle)
     );
     for (key, value) in [
         ("body_bytes", work.body_bytes),
@@ -142,6 +143,10 @@ fn upstream(work: &Work) -> String {
             )
             .unwrap();
         }
+    }
+    if let Some(most) = work.connections_per_server {
+        // Of each of two workers.
+        writeln!(text, "connections = {}", most / 2).unwrap();
     }
     if work.asks_health {
         text.push_str("health_path = \"/healthz\"\nhealth_interval = \"50ms\"\n");

@@ -31,6 +31,10 @@ pub struct Work {
     pub response_timeout: Duration,
     /// Between two pieces of an answer; the others know one time for both.
     pub stall_timeout: Duration,
+    /// Between two pieces that come through a tunnel, either way.
+    pub tunnel_idle: Duration,
+    /// To one server, at once; who comes too much waits.
+    pub connections_per_server: Option<usize>,
     /// Whether each server is asked for `/healthz`, often.
     pub asks_health: bool,
     /// Of a request.
@@ -109,6 +113,8 @@ impl Work {
             connect_timeout: Duration::from_secs(5),
             response_timeout: Duration::from_secs(20),
             stall_timeout: Duration::from_secs(20),
+            tunnel_idle: Duration::from_secs(60),
+            connections_per_server: None,
             asks_health: false,
             head_bytes: 16 * 1024,
             body_bytes: None,
