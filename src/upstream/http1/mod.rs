@@ -242,6 +242,7 @@ impl Connection {
 
     /// After a 101: the bytes that come and go on it from now on.
     pub fn into_tunnel(self) -> Tunnel {
+        self.wire.borrow_mut().give_back_room();
         Tunnel(self.wire)
     }
 }

@@ -116,6 +116,14 @@ impl Wire {
             .is_pending()
     }
 
+    /// Gives back what HTTP alone has a use for.
+    pub fn give_back_room(&mut self) {
+        self.outbox = Outbox::default();
+        if self.incoming.is_empty() {
+            self.incoming = BytesMut::new();
+        }
+    }
+
     /// Gives back the room that a large answer took.
     pub fn shrink(&mut self) {
         if self.room > MIN_BUFFER_BYTES {
@@ -137,6 +145,7 @@ impl AsyncRead for Wire {
         }
         let count = self.incoming.len().min(buf.remaining());
         buf.put_slice(&self.incoming.split_to(count));
+        self.give_back_room();
         Poll::Ready(Ok(()))
     }
 }
