@@ -138,6 +138,7 @@ fn a_refused_upload_that_goes_on_still_gets_its_answer(make: Make) {
     assert_eq!(upstream.requests(), 0);
 }
 
+/// T116: half a head, a byte now and then, and half of the second head on a connection.
 fn a_head_that_does_not_come_ends_the_connection(make: Make) {
     let upstream = Upstream::application();
     let mut work = Work::to(&upstream);

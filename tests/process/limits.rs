@@ -31,40 +31,6 @@ fn limits_of_the_head_are_as_configured() {
     }
 }
 
-/// T116: half a head, a byte now and then, and half of the second head on a connection.
-#[test]
-fn a_head_that_does_not_come_ends_the_connection() {
-    let upstream = Upstream::application();
-    let (_home, gateway) = gateway(&upstream, "head_timeout = \"400ms\"");
-    for beginning in ["G", "GET /public/ HTTP/1.1\r\nhost: g.test\r\nx:"] {
-        for after_a_request in [false, true] {
-            let mut conn = gateway.connect();
-            if after_a_request {
-                assert_eq!(conn.get("/public/", "").status, 200);
-            }
-            conn.send(beginning);
-            let (rest, took) = timed(|| conn.rest());
-            let rest = String::from_utf8(rest).unwrap();
-            assert!(
-                rest.is_empty() || rest.starts_with("HTTP/1.1 408 "),
-                "{rest}"
-            );
-            assert!(took < Duration::from_secs(4), "{beginning:?}: {took:?}");
-        }
-    }
-    let mut slow = gateway.connect();
-    let (_, took) = timed(|| {
-        let request = b"GET /public/ HTTP/1.1\r\nhost: g.test\r\nx: ".iter();
-        for byte in request.chain(std::iter::repeat(&b'y')) {
-            if slow.try_send([*byte]).is_err() {
-                break;
-            }
-            std::thread::sleep(Duration::from_millis(20));
-        }
-    });
-    assert!(took < Duration::from_secs(4), "{took:?}");
-}
-
 /// Only heads are timed: a body may be as slow as its sender, and an answer as slow as its reader.
 #[test]
 fn a_slow_body_is_no_slow_head() {

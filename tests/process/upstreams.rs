@@ -327,11 +327,7 @@ fn one_that_fails_its_health_checks_gets_nothing_until_it_passes() {
     );
     assert!(ready.contains(&warning), "{ready}");
     assert_eq!(gateway.admin_status("/readyz"), 200);
-    assert!(
-        gateway
-            .log()
-            .contains("fails its health checks and gets no requests")
-    );
+    gateway.has_logged("fails its health checks and gets no requests");
     sick.store(false, Ordering::Relaxed);
     eventually("it is found to be well", || is_up(1));
     assert!((5..35).contains(&shares()));

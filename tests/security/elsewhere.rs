@@ -85,12 +85,13 @@ pub const CASES: &[Case] = &[
         own: "over TLS and HTTP/2 as well; a slow body is no slow head",
         run: |tried| {
             for test in [
-                "tests/process/limits.rs::a_head_that_does_not_come_ends_the_connection",
+                "tests/peers/limits.rs::a_head_that_does_not_come_ends_the_connection",
                 "tests/process/limits.rs::a_slow_body_is_no_slow_head",
                 "tests/process/limits.rs::a_connection_at_rest_is_kept_for_as_long_as_configured",
                 "tests/process/limits.rs::many_connections_at_rest_take_little_memory",
                 "tests/process/bodies.rs::a_large_download_waits_for_its_reader",
                 "tests/process/tls.rs::a_handshake_that_does_not_come_is_ended_and_keeps_nobody_out",
+                "tests/process/tls.rs::handshakes_above_their_bound_are_closed_at_once_and_then_there_is_room_again",
                 "tests/process/tls.rs::connections_at_rest_are_closed_and_heads_are_timed_over_tls_too",
                 "tests/process/tls.rs::tls_connections_at_rest_take_little_memory",
                 "tests/process/floods.rs::heads_that_do_not_come_and_connections_at_rest_are_ended",
